@@ -1,0 +1,81 @@
+/* The cluster machine: handshakes, links, membership, heartbeats, discovery and redial.
+ *
+ * It alone knows which link leads to which node. Deterministic: it is driven by its transport, its
+ * timers (ph_cluster_turn) and the commands below, and tells the other machine (proc and hub) what
+ * happened by `emit`, in order. All calls come from the thread that holds the loop.
+ *
+ * A *peer* is one incarnation of one node; its number is never used again. Of a peer, events come
+ * in this order: NODE_UP, then FRAME, XOFF, XON, LINK_RESET in any order, then NODE_DOWN.
+ *
+ * What it leaves out: routes over third nodes (every member is linked directly). */
+#ifndef PH_CLUSTER_CLUSTER_H
+#define PH_CLUSTER_CLUSTER_H
+
+#include <stdbool.h>
+
+#include "net/transport.h"
+
+enum { PH_MAX_NAME = 255, PH_MAX_COOKIE = 1024, PH_MAX_ADDRESS = 280 };
+
+typedef struct ph_cluster_config {
+  const char *name;      /* "short@host" */
+  uint64_t incarnation;  /* max(wall ms, last used + 1) */
+  const char *listen;    /* "host:port" */
+  const char *advertise; /* NULL: the address really listened on */
+  const void *cookie; /* may be empty only where the caller has checked that listen is loopback */
+  size_t cookie_len;
+  uint64_t heartbeat_interval, heartbeat_timeout, stall_timeout; /* ms */
+  size_t max_message;
+  size_t window;              /* credit a link has, bytes; 0: 4 MiB */
+  uint32_t max_unproven;      /* unproven connections; 0: 64 */
+  uint64_t handshake_timeout; /* ms; 0: 5000 */
+} ph_cluster_config;
+
+enum {                    /* events, to the other machine */
+       PH_EV_NODE_UP = 1, /* a = peer, b = incarnation, bytes = name */
+       PH_EV_NODE_DOWN,   /* a = peer, b = 1 when it left gracefully */
+       PH_EV_LINK_RESET,  /* a = peer: the link was lost and made again, frames may be lost either
+                             way */
+       PH_EV_FRAME, /* a = peer, b = bytes on the wire (to give back by CONSUMED), bytes = message
+                     */
+       PH_EV_XOFF,  /* a = peer: more than one window waits to be sent there */
+       PH_EV_XON,   /* a = peer: less than a quarter of a window waits */
+       PH_EV_CONNECTED /* a = request, b = -error or 0, bytes = the node's name when it succeeded */
+};
+
+enum {                  /* commands, from the other machine */
+       PH_CMD_SEND = 1, /* a = peer, bytes = message; dropped when the peer is gone */
+       PH_CMD_CONSUMED, /* a = peer, b = wire bytes */
+       PH_CMD_CONNECT, /* a = request (0: no answer wanted), b = timeout ms, bytes = address or name
+                        */
+       PH_CMD_JOIN,    /* bytes = address or name: dialled again and again until it answers or is
+                          disconnected */
+       PH_CMD_DISCONNECT, /* bytes = name: drop the link; neither side dials until someone connects
+                           */
+       PH_CMD_LEAVE /* graceful: peers are told and do not redial; then all links close flushing */
+};
+
+typedef struct ph_cluster ph_cluster;
+typedef void (*ph_emit)(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t n);
+
+/* Listens and announces the name. Errors: PH_ENOMEM, PH_EINVAL, PH_EIO, and what listen returns. */
+int ph_cluster_new(const ph_env *env, ph_transport *t, const ph_cluster_config *cfg, ph_emit emit,
+                   void *ctx, ph_cluster **out) PH_MUST_CHECK;
+void ph_cluster_free(ph_cluster *c); /* closes at once, tells nobody, emits nothing */
+const char *ph_cluster_address(const ph_cluster *c); /* "host:port" listened on */
+int ph_cluster_command(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, const void *p,
+                       size_t n);
+/* after LEAVE: true once every link is closed and flushed */
+bool ph_cluster_left(const ph_cluster *c);
+void ph_cluster_turn(ph_cluster *c); /* runs what is due; writes what this turn gathered */
+uint64_t ph_cluster_next(const ph_cluster *c); /* when turn is wanted again, ns */
+/* The other machine says it lives: heartbeats carry the time since its last turn. */
+void ph_cluster_alive(ph_cluster *c, uint64_t now);
+
+typedef struct ph_cluster_stats { /* counters since start, for tests and benches */
+  uint64_t bytes_in, bytes_out, frames_in, frames_out, refused, unknown;
+  uint32_t links, unproven;
+} ph_cluster_stats;
+void ph_cluster_stats_get(const ph_cluster *c, ph_cluster_stats *out);
+
+#endif
