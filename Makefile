@@ -1,0 +1,175 @@
+# phub: one shared object (build/<flavour>/phub/core.so) from core/ and lua/src/, and Lua files.
+#
+#   make                 the shared object          make test    C tests and specs
+#   make demo [DIR=...]  the demo cluster           make lint    formatting and layer rules
+#   make env             LUA_PATH and LUA_CPATH     make install PREFIX= DESTDIR=
+#
+# Flavours: SAN=address (ASan and UBSan) or SAN=thread, CC=gcc or clang; each builds in a
+# directory of its own under build/.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+SAN ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+LUA ?= /usr/bin/lua5.4
+LUA_VERSION := 5.4
+WERROR ?= -Werror
+PKG_CONFIG ?= pkg-config
+
+# ---- flavour -------------------------------------------------------------------------------
+
+COMPILER := $(if $(findstring clang,$(notdir $(firstword $(CC)))),clang,gcc)
+SAN_NAME_ := release
+SAN_NAME_address := asan
+SAN_NAME_thread := tsan
+ifndef SAN_NAME_$(SAN)
+$(error SAN is '$(SAN)': use SAN=address or SAN=thread)
+endif
+FLAVOUR := $(SAN_NAME_$(SAN))$(if $(filter clang,$(COMPILER)),-clang)
+B := build/$(FLAVOUR)
+
+SAN_FLAGS_ := -O2
+SAN_FLAGS_address := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined
+SAN_FLAGS_thread := -O1 -fno-omit-frame-pointer -fsanitize=thread
+SAN_LINK_ := -O2
+SAN_LINK_address := -fsanitize=address,undefined
+SAN_LINK_thread := -fsanitize=thread
+SHARED_SAN_gcc :=
+SHARED_SAN_clang := $(if $(SAN),-shared-libsan)
+
+# ---- sources -------------------------------------------------------------------------------
+
+# Top to bottom: each folder may use those before it, and its tests link with no other.
+LAYERS := base wire net cluster proc hub
+find_c = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
+
+CORE_ALL := $(call find_c,core)
+CORE_SRC := $(foreach f,$(CORE_ALL),$(if $(findstring /test/,$(f)),,$(f)))
+CORE_TEST := $(foreach f,$(CORE_ALL),$(if $(findstring /test/,$(f)),$(f)))
+BIND_ALL := $(call find_c,lua/src)
+BIND_SRC := $(filter-out lua/src/test/%,$(BIND_ALL))
+BIND_TEST := $(filter lua/src/test/%,$(BIND_ALL))
+LUA_FILES := $(sort $(shell find lua/phub -name '*.lua' 2>/dev/null))
+HEADERS := $(sort $(shell find core lua/src -name '*.h' 2>/dev/null))
+
+# A file of test/ that is not named test_* is help shared by the tests of its folder and below.
+is_program = $(foreach f,$(1),$(if $(filter test_%,$(notdir $(f))),$(f)))
+is_help = $(foreach f,$(1),$(if $(filter test_%,$(notdir $(f))),,$(f)))
+TEST_SRC := $(call is_program,$(CORE_TEST) $(BIND_TEST))
+TEST ?= $(TEST_SRC)
+LAYER ?=
+TESTS := $(if $(LAYER),$(filter core/$(LAYER)/%,$(TEST)),$(TEST))
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+layer_of = $(word 2,$(subst /, ,$(1)))
+layer_obj = $(call obj,$(filter core/$(1)/%,$(CORE_SRC)))
+help_obj = $(call obj,$(call is_help,$(filter core/$(1)/%,$(CORE_TEST))))
+TOP_OBJ := $(call obj,$(filter-out core/base/% core/wire/% core/net/% core/cluster/% core/proc/% \
+             core/hub/%,$(CORE_SRC)))
+BIND_OBJ := $(call obj,$(BIND_SRC))
+CORE_OBJ := $(call obj,$(CORE_SRC))
+ALL_OBJ := $(CORE_OBJ) $(BIND_OBJ) $(call obj,$(CORE_TEST) $(BIND_TEST))
+
+# ---- flags ---------------------------------------------------------------------------------
+
+# Asked of pkg-config only when a recipe needs it: `make clean` works on a bare machine.
+MSGPACK_PC = $(shell $(PKG_CONFIG) --exists msgpack && echo msgpack || echo msgpack-c)
+CORE_PC = libuv $(MSGPACK_PC) libssl libcrypto libxxhash
+once = $(eval $(1) := $(2))$($(1))
+CORE_CFLAGS = $(call once,CORE_CFLAGS,$(shell $(PKG_CONFIG) --cflags $(CORE_PC)))
+CORE_LIBS = $(call once,CORE_LIBS,$(shell $(PKG_CONFIG) --libs $(CORE_PC)))
+CMOCKA_LIBS = $(call once,CMOCKA_LIBS,$(shell $(PKG_CONFIG) --libs cmocka))
+LUA_LIBS = $(call once,LUA_LIBS,$(shell $(PKG_CONFIG) --libs lua5.4))
+ifdef LUA_INCDIR
+LUA_CFLAGS := -I$(LUA_INCDIR)
+else
+LUA_CFLAGS = $(call once,LUA_CFLAGS,$(shell $(PKG_CONFIG) --cflags lua5.4))
+endif
+
+CFLAGS ?= -g
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
+BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) \
+  $(SAN_FLAGS_$(SAN)) -Icore
+LINK := $(SAN_LINK_$(SAN)) -pthread $(LDFLAGS)
+
+# ---- targets -------------------------------------------------------------------------------
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+SHELL := /bin/bash
+
+.PHONY: all objects ctest clean env
+
+all: $(B)/phub/core.so
+
+# Compiles everything, tests too, and links nothing.
+objects: $(ALL_OBJ)
+
+# A change of compiler or flags rebuilds.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS) $(BASE_CFLAGS) $(LINK)' | cmp -s - $@ || \
+	  echo '$(CC) $(CFLAGS) $(BASE_CFLAGS) $(LINK)' > $@
+.PHONY: FORCE
+
+$(B)/obj/core/%.o: core/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/obj/lua/src/%.o: lua/src/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) -Ilua/src $(CORE_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/phub/core.so: $(CORE_OBJ) $(BIND_OBJ)
+	@mkdir -p $(@D)
+	@test -n '$(BIND_OBJ)' || { echo 'make: no C file in lua/src: nothing to link' >&2; exit 1; }
+	$(CC) -shared -Wl,-z,nodelete $(SHARED_SAN_$(COMPILER)) $(LINK) -o $@ $^ $(CORE_LIBS)
+
+# One archive a layer, made afresh so that a deleted file leaves it.
+define layer_rules
+$(B)/lib/$(1).a: $(call layer_obj,$(1)) $(call help_obj,$(1))
+	@mkdir -p $$(@D); rm -f $$@
+	$$(if $$^,$(AR) rcs $$@ $$^,$(AR) rcs $$@)
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
+$(B)/lib/lua.a: $(BIND_OBJ) $(TOP_OBJ) $(call obj,$(call is_help,$(BIND_TEST)))
+	@mkdir -p $(@D); rm -f $@
+	$(AR) rcs $@ $^
+
+# The archives a test of layer $(1) may use, lowest first.
+upto = $(if $(filter $(1),$(LAYERS)),$(call upto_,$(1),$(LAYERS)),$(LAYERS))
+upto_ = $(firstword $(2)) $(if $(filter $(1),$(firstword $(2))),,$(call upto_,$(1),$(wordlist 2,99,$(2))))
+reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
+archives = $(patsubst %,$(B)/lib/%.a,$(call reverse,$(call upto,$(1))))
+
+test_bin = $(patsubst %.c,$(B)/test/%,$(1))
+define test_rule
+$(call test_bin,$(1)): $(call obj,$(1)) $(if $(filter lua/%,$(1)),$(B)/lib/lua.a) \
+  $(call archives,$(if $(filter lua/%,$(1)),hub,$(call layer_of,$(1))))
+	@mkdir -p $$(@D)
+	$$(CC) $$(LINK) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
+	  $$(CORE_LIBS) $(if $(filter lua/%,$(1)),$$(LUA_LIBS)) $$(CMOCKA_LIBS) -lm
+endef
+$(foreach t,$(TEST_SRC),$(eval $(call test_rule,$(t))))
+
+# C tests: all, or LAYER=base, or TEST=core/base/test/test_buf.c
+ctest: $(call test_bin,$(TESTS))
+	@test -n '$(TESTS)' || { echo 'make: no C test found' >&2; exit 1; }
+	@rc=0; for t in $^; do echo "== $$t"; timeout -k 5 300 $$t || { rc=1; echo "FAILED: $$t"; }; done; exit $$rc
+
+# For eval in a shell: what is set already stays, the defaults too (a path that ends with ;;).
+TREE_LUA = $(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua
+TREE_C = $(CURDIR)/$(B)/?.so
+path_with = $(subst ','\'',$(if $(findstring $(1),$(2)),$(2),$(1);$(patsubst %;;,%;,$(2:=;));))
+env:
+	@echo 'export LUA_PATH='\''$(call path_with,$(TREE_LUA),$(LUA_PATH))'\'
+	@echo 'export LUA_CPATH='\''$(call path_with,$(TREE_C),$(LUA_CPATH))'\'
+
+clean:
+	rm -rf build
+
+-include $(ALL_OBJ:.o=.d)
