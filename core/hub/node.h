@@ -1,0 +1,47 @@
+/* One node's upper machine: its process system and its hubs, fed with the cluster's events.
+ *
+ * It dispatches frames by their type: 32..63 to the process system, 64..127 to the hub they name.
+ */
+#ifndef PH_HUB_NODE_H
+#define PH_HUB_NODE_H
+
+#include "proc/proc.h"
+
+struct ph_hub;
+struct ph_spec;
+
+/* What hubs ask of whoever hosts the children (Lua, or C tests). */
+typedef struct ph_hub_host {
+  void *ctx;
+  /* Start the child: run the spec's start function. The answer is ph_hub_started(hub, token, ...),
+   * at once or later, exactly once. */
+  void (*start)(void *ctx, struct ph_hub *hub, const char *id, size_t id_len,
+                const struct ph_spec *spec, uint64_t token);
+  /* The start is no longer wanted (its hub stops, its start was withdrawn): end what it does if it
+   * can be ended. ph_hub_started must still come. */
+  void (*abandon)(void *ctx, struct ph_hub *hub, uint64_t token);
+} ph_hub_host;
+
+typedef struct ph_node {
+  ph_sys sys;
+  const ph_env *env;
+  ph_hub_host hub_host;
+  ph_list hubs; /* ph_hub.all */
+  uint64_t unknown_frames;
+  /* nodeup (up = true) and nodedown, for the user's monitors */
+  void (*on_node)(void *ctx, bool up, const char *name, size_t n);
+  void *on_node_ctx;
+  /* answers to PH_CMD_CONNECT */
+  void (*on_connected)(void *ctx, uint64_t request, int err, const char *name, size_t n);
+  void *on_connected_ctx;
+} ph_node;
+
+int ph_node_init(ph_node *n, const ph_env *env, const ph_sys_host *sys_host,
+                 const ph_hub_host *hub_host, const ph_port *port) PH_MUST_CHECK;
+void ph_node_deinit(ph_node *n); /* hubs first, then processes */
+/* an event of the cluster machine (PH_EV_*) */
+void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p, size_t len);
+/* the hub of this id on this node, or NULL */
+struct ph_hub *ph_node_hub(ph_node *n, const char *id, size_t len);
+
+#endif
