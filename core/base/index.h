@@ -1,10 +1,10 @@
 /* An open-addressed index of pointers by 64-bit hash: the table under the registry, the process
  * table and everything else that can get large.
  *
- * Linear probing, 16 bytes a slot, load at most 3/4. It grows (and shrinks) in steps: a growing
- * index has two tables and each put or remove moves a bounded number of slots, so no single
- * operation is O(n). Removal leaves no tombstones (backward shift). The index does not own its
- * items; the caller supplies hash and equality. */
+ * Linear probing, 16 bytes a slot, load at most 3/4 (15/16 while memory to grow is lacking; only
+ * past that a put fails). It grows and shrinks in steps: each put or remove clears or moves a
+ * bounded number of slots, so no single operation is O(n). Removal leaves no tombstones (backward
+ * shift). The index does not own its items; the caller supplies hash and equality. */
 #ifndef PH_BASE_INDEX_H
 #define PH_BASE_INDEX_H
 
@@ -26,7 +26,10 @@ typedef struct ph_table {
 typedef struct ph_index {
   const ph_env *env;
   ph_table t[2]; /* t[1] is being emptied into t[0] while t[1].slots != NULL */
-  size_t cursor; /* next slot of t[1] to move */
+  size_t cursor; /* next slot of t[1] to move: all slots from where moving began up to it are empty,
+                    and no probe sequence crosses it */
+  ph_table next; /* the table to come, its slots cleared in steps; no items yet */
+  size_t cleared;
 } ph_index;
 
 typedef bool (*ph_index_eq)(const void *item, const void *key);

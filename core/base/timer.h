@@ -22,6 +22,8 @@ typedef struct ph_timers {
   ph_timer **heap;
   uint32_t count, cap;
   uint64_t order;
+  uint64_t run_now; /* of the run under way */
+  bool running;
 } ph_timers;
 
 void ph_timers_init(ph_timers *ts, const ph_env *env);
@@ -33,14 +35,15 @@ static inline void ph_timer_init(ph_timer *t, void (*fire)(ph_timer *)) {
 static inline bool ph_timer_armed(const ph_timer *t) {
   return t->pos != 0;
 }
-/* arms, or moves an armed timer; due = PH_NEVER stops it */
+/* Arms, or moves an armed timer; due = PH_NEVER stops it. Moving never fails. A due time already
+ * reached by the run under way becomes the nanosecond after it. */
 int ph_timer_start(ph_timers *ts, ph_timer *t, uint64_t due) PH_MUST_CHECK;
 void ph_timer_stop(ph_timers *ts, ph_timer *t);
 static inline uint64_t ph_timers_next(const ph_timers *ts) {
   return ts->count ? ts->heap[0]->due : PH_NEVER;
 }
-/* fires what is due at `now`, at most `max` timers; those armed meanwhile wait for the next run.
- * Returns how many fired. */
+/* Fires what is due at `now`, at most `max` timers; those armed meanwhile wait for the next run.
+ * Returns how many fired. Not to be called from a timer's callback. */
 int ph_timers_run(ph_timers *ts, uint64_t now, int max);
 
 #endif

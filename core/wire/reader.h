@@ -1,7 +1,9 @@
 /* A bounded msgpack reader: a cursor over bytes that allocates nothing and recurses nowhere.
  *
  * An announced length or count never exceeds the bytes left (an array of n needs n bytes, a map
- * 2n), so a reader's caller may size memory by it. After the first error every call fails. */
+ * 2n), so a reader's caller may size memory by it. After the first error every call fails.
+ * Payloads of extensions are not looked into: who opens one reads it with a reader of its own, and
+ * counts its level. */
 #ifndef PH_WIRE_READER_H
 #define PH_WIRE_READER_H
 
@@ -14,9 +16,9 @@ enum { PH_MAX_DEPTH = 64 }; /* levels of tables a value may have */
 typedef enum ph_type {
   PH_T_NIL,
   PH_T_BOOL,
-  PH_T_UINT,
+  PH_T_UINT, /* any non-negative integer, whatever its encoding */
   PH_T_INT /* negative */,
-  PH_T_DOUBLE,
+  PH_T_DOUBLE, /* float32 too */
   PH_T_STR,
   PH_T_BIN,
   PH_T_ARRAY,
@@ -64,7 +66,7 @@ int ph_r_array(ph_reader *r, uint32_t *n) PH_MUST_CHECK; /* header */
 int ph_r_map(ph_reader *r, uint32_t *n) PH_MUST_CHECK;
 int ph_r_nil(ph_reader *r) PH_MUST_CHECK; /* consumes a nil or fails */
 bool ph_r_is_nil(ph_reader *r);           /* consumes a nil if one is next */
-/* PID and REF extensions */
+/* PID and REF extensions; an empty name is malformed */
 int ph_r_id(ph_reader *r, int ext, const char **name, size_t *name_len, uint64_t *incarnation,
             uint64_t *serial) PH_MUST_CHECK;
 int ph_id_parse(const void *ext_payload, size_t n, const char **name, size_t *name_len,
