@@ -1,10 +1,18 @@
 /* A network in memory with simulated time: many nodes in one OS process, replayable by seed.
  *
- * Links are pairs of hosts. Bytes on one connection keep their order; different connections are
- * reordered freely by their delays. Faults: delay, cut (one way or both, silently: bytes are lost
- * with the connection still open, as with a dropped cable), break (reset: both ends get on_close),
- * heal, a paused host (nothing is delivered to it until resumed, its dialers wait). The clock
- * moves only in memnet_step. */
+ * Links are pairs of hosts. Bytes on one connection keep their order, a write may arrive in two
+ * pieces; different connections are reordered freely by their delays. Faults: delay, cut (one way
+ * or both, silently: nothing arrives while the connection stays open, as with a pulled cable; what
+ * was sent into it arrives after the heal, as TCP sends it again, unless the connection has ended
+ * meanwhile), break (reset: both ends get on_close), heal, a paused host (nothing is delivered to
+ * it until resumed, its dialers wait). The clock starts at one second and moves only in
+ * ph_memnet_advance; all callbacks come from there.
+ *
+ * A sender's kernel takes 256 KiB for a connection; what is written beyond that counts as queued
+ * until the other host has received. No call below but `new`, `host`, `restart` and a transport's
+ * `dial`, `write` and `announce` needs memory.
+ *
+ * What it leaves out: a flushing close that gives up after a second. */
 #ifndef PH_NET_MEMNET_H
 #define PH_NET_MEMNET_H
 
@@ -19,13 +27,18 @@ ph_memnet *ph_memnet_new(const ph_env *env, uint64_t seed);
 void ph_memnet_free(ph_memnet *m);
 
 /* An env whose now, wall and random come from the simulation (per host, deterministic), memory and
- * log from `base`. */
+ * log from `base` (copied; one base a host: all envs of a host use the one given last). */
 void ph_memnet_env(ph_memnet *m, int host, const ph_env *base, ph_env *out);
 
-/* A host: its number is its address ("mem:<host>" with any port text). The transport is owned by
- * the memnet. A crashed host's connections are reset and its listener is gone; it may be made anew.
- */
-int ph_memnet_host(ph_memnet *m, ph_transport **out); /* → host number >= 0, or error */
+/* A host: its number is its address ("mem:<host>", with or without ":<any port>"). The transport is
+ * owned by the memnet. Names announced by any host are found by all of them, the last announcer of
+ * a name wins.
+ *
+ * A crashed host is a killed process: its listener and name are gone, its dials vanish, its peers
+ * get on_close(PH_EIO) after what it had sent. It gets no callback any more. Its transport and
+ * connections may still be used, so that what ran there can be freed after the crash: `close`
+ * works, the rest fails with PH_ECLOSED. A restart gives the host a new transport. */
+int ph_memnet_host(ph_memnet *m, ph_transport **out) PH_MUST_CHECK; /* host number, or error */
 void ph_memnet_crash(ph_memnet *m, int host);
 int ph_memnet_restart(ph_memnet *m, int host, ph_transport **out) PH_MUST_CHECK;
 

@@ -43,7 +43,9 @@ typedef struct ph_transport_ops {
   /* Dials "host:port", or a node name ("short@host") through the host's discovery files. The
    * result of dialling comes by on_dialled, at the latest after timeout_ms. */
   int (*dial)(ph_transport *t, const char *target, uint64_t timeout_ms, void *user, ph_conn **out);
-  /* Writes all n bytes: to the kernel at once as far as it takes them, the rest is queued. */
+  /* Writes all n bytes: to the kernel at once as far as it takes them, the rest is queued. After an
+   * error nothing was taken: PH_ENOMEM, PH_ENOCONN (a dial still under way), PH_ECLOSED (broken;
+   * on_close follows). */
   int (*write)(ph_transport *t, ph_conn *c, const void *p, size_t n);
   size_t (*queued)(ph_transport *t,
                    ph_conn *c); /* bytes written that the kernel has not yet taken */
