@@ -3,6 +3,9 @@
 #   make                 the shared object          make test    C tests and specs
 #   make demo [DIR=...]  the demo cluster           make lint    formatting and layer rules
 #   make env             LUA_PATH and LUA_CPATH     make install PREFIX= DESTDIR=
+#   make ctest specs     the two halves of test     make format  clang-format, in place
+#
+# What is missing on the machine is named, and installed with apt-get by root (.ci/deps).
 #
 # Flavours: SAN=address (ASan and UBSan) or SAN=thread, CC=gcc or clang; each builds in a
 # directory of its own under build/.
@@ -101,44 +104,57 @@ LINK := $(SAN_LINK_$(SAN)) -pthread $(LDFLAGS)
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
 SHELL := /bin/bash
+# V=1 shows whole commands.
+say = @$(if $(V),,echo '  $(1)  $(2)';)$(if $(V),set -x;)
 
-.PHONY: all objects ctest clean env
+.PHONY: all objects demo test ctest specs lint format install env clean deps FORCE
 
 all: $(B)/phub/core.so
+
+# ---- what must be installed: one look a run, before anything is compiled --------------------
+
+GOALS := $(or $(MAKECMDGOALS),all)
+DEPS := $(sort $(if $(filter-out clean env format lint deps,$(GOALS)),build) \
+  $(if $(filter demo test ctest specs,$(GOALS)),run) \
+  $(if $(filter test ctest specs objects,$(GOALS)),test) $(if $(filter lint,$(GOALS)),build run lint) \
+  $(if $(filter format,$(GOALS)),lint))
+deps:
+	@PHUB_DEPS='$(PHUB_DEPS)' CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' PKG_CONFIG='$(PKG_CONFIG)' .ci/deps $(DEPS)
+
+# ---- compiling -----------------------------------------------------------------------------
 
 # Compiles everything, tests too, and links nothing.
 objects: $(ALL_OBJ)
 
 # A change of compiler or flags rebuilds.
-$(B)/flags: FORCE
+$(B)/flags: FORCE | deps
 	@mkdir -p $(@D)
 	@echo '$(CC) $(CFLAGS) $(BASE_CFLAGS) $(LINK)' | cmp -s - $@ || \
 	  echo '$(CC) $(CFLAGS) $(BASE_CFLAGS) $(LINK)' > $@
-.PHONY: FORCE
 
 $(B)/obj/core/%.o: core/%.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/obj/lua/src/%.o: lua/src/%.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) -Ilua/src $(CORE_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) -Ilua/src $(CORE_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/phub/core.so: $(CORE_OBJ) $(BIND_OBJ)
 	@mkdir -p $(@D)
 	@test -n '$(BIND_OBJ)' || { echo 'make: no C file in lua/src: nothing to link' >&2; exit 1; }
-	$(CC) -shared -Wl,-z,nodelete $(SHARED_SAN_$(COMPILER)) $(LINK) -o $@ $^ $(CORE_LIBS)
+	$(call say,LD,$@)$(CC) -shared -Wl,-z,nodelete $(SHARED_SAN_$(COMPILER)) $(LINK) -o $@ $^ $(CORE_LIBS)
 
 # One archive a layer, made afresh so that a deleted file leaves it.
 define layer_rules
 $(B)/lib/$(1).a: $(call layer_obj,$(1)) $(call help_obj,$(1))
 	@mkdir -p $$(@D); rm -f $$@
-	$$(if $$^,$(AR) rcs $$@ $$^,$(AR) rcs $$@)
+	@$(AR) rcs $$@ $$^
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 $(B)/lib/lua.a: $(BIND_OBJ) $(TOP_OBJ) $(call obj,$(call is_help,$(BIND_TEST)))
 	@mkdir -p $(@D); rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 # The archives a test of layer $(1) may use, lowest first.
 upto = $(if $(filter $(1),$(LAYERS)),$(call upto_,$(1),$(LAYERS)),$(LAYERS))
@@ -151,19 +167,63 @@ define test_rule
 $(call test_bin,$(1)): $(call obj,$(1)) $(if $(filter lua/%,$(1)),$(B)/lib/lua.a) \
   $(call archives,$(if $(filter lua/%,$(1)),hub,$(call layer_of,$(1))))
 	@mkdir -p $$(@D)
-	$$(CC) $$(LINK) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
+	$$(call say,LD,$$@)$$(CC) $$(LINK) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
 	  $$(CORE_LIBS) $(if $(filter lua/%,$(1)),$$(LUA_LIBS)) $$(CMOCKA_LIBS) -lm
 endef
 $(foreach t,$(TEST_SRC),$(eval $(call test_rule,$(t))))
 
-# C tests: all, or LAYER=base, or TEST=core/base/test/test_buf.c
-ctest: $(call test_bin,$(TESTS))
-	@test -n '$(TESTS)' || { echo 'make: no C test found' >&2; exit 1; }
-	@rc=0; for t in $^; do echo "== $$t"; timeout -k 5 300 $$t || { rc=1; echo "FAILED: $$t"; }; done; exit $$rc
+# ---- running -------------------------------------------------------------------------------
 
-# For eval in a shell: what is set already stays, the defaults too (a path that ends with ;;).
 TREE_LUA = $(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua
 TREE_C = $(CURDIR)/$(B)/?.so
+IN_TREE = LUA_PATH='$(TREE_LUA);;' LUA_CPATH='$(TREE_C);;'
+RUN_TESTS = $(IN_TREE) CC='$(CC)' SAN='$(SAN)' LUA='$(LUA)' $(LUA) .ci/test.lua $(B)/log
+SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
+SPEC ?= $(SPECS)
+
+test: all $(call test_bin,$(TEST_SRC))
+	@$(RUN_TESTS) $(call test_bin,$(TEST_SRC)) $(SPECS)
+
+# C tests: all, or LAYER=base, or TEST=core/base/test/test_buf.c
+ctest: $(call test_bin,$(TESTS))
+	@$(RUN_TESTS) $^
+
+# Specs: all, or SPEC=spec/hub_spec.lua
+specs: all
+	@$(RUN_TESTS) $(SPEC)
+
+# DIR: the folder whose files are counted
+demo: all
+	@$(IN_TREE) LUA='$(LUA)' $(LUA) examples/demo.lua $(if $(DIR),'$(subst ','\'',$(DIR))')
+
+# ---- checking ------------------------------------------------------------------------------
+
+C_FILES := $(CORE_ALL) $(BIND_ALL) $(HEADERS)
+LUA_CHECKED := $(sort $(wildcard lua spec examples .ci/*.lua rockspec/*.rockspec .luacheckrc))
+
+lint: all
+	@echo '  clang-format'; clang-format --dry-run -Werror $(C_FILES)
+	@echo '  cppcheck'; cppcheck --quiet --error-exitcode=1 --std=c11 \
+	  --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
+	  -D_GNU_SOURCE -Icore -Ilua/src -j 2 $(CORE_SRC) $(BIND_SRC)
+	@echo '  luacheck'; luacheck --quiet --no-color $(LUA_CHECKED)
+	@echo '  layers'; $(LUA) .ci/layers.lua $(B)/obj $(B)/phub/core.so -- $(C_FILES)
+
+format: deps
+	@clang-format -i $(C_FILES)
+
+# ---- installing ----------------------------------------------------------------------------
+
+LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
+LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
+
+install: all
+	@for f in $(LUA_FILES:lua/%=%); do \
+	  install -D -m 644 "lua/$$f" '$(DESTDIR)$(LUADIR)'/"$$f" || exit 1; done
+	@install -D -m 755 $(B)/phub/core.so '$(DESTDIR)$(LIBDIR)/phub/core.so'
+	@echo 'installed in $(DESTDIR)$(LUADIR)/phub and $(DESTDIR)$(LIBDIR)/phub'
+
+# For eval in a shell: what is set already stays, the defaults too (a path that ends with ;;).
 path_with = $(subst ','\'',$(if $(findstring $(1),$(2)),$(2),$(1);$(patsubst %;;,%;,$(2:=;));))
 env:
 	@echo 'export LUA_PATH='\''$(call path_with,$(TREE_LUA),$(LUA_PATH))'\'

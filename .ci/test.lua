@@ -1,0 +1,189 @@
+-- Runs C test programs and spec files one by one and closes with the line `N passed, N failed`.
+--
+--   lua5.4 .ci/test.lua LOGDIR FILE...        a *_spec.lua goes to busted, anything else is run
+--
+-- Both kinds speak TAP (cmocka and busted by themselves), and the sums are made of those lines. A
+-- program that prints no plan, fewer results than planned, ends with another code than its results
+-- say, outlives its time, trips a sanitizer or leaves a process behind counts as one failure more.
+-- A skipped test is printed; with CI=true it is a failure.
+--
+-- Each gets SPEC_TIMEOUT seconds (180); a file may ask for more with a line `-- timeout: 400`.
+-- SAN=address or SAN=thread: core.so of that flavour is loaded into the stock interpreter, with the
+-- compiler's runtime preloaded.
+
+local LUA = os.getenv("LUA") or "lua5.4"
+local SAN = os.getenv("SAN") or ""
+local CC = os.getenv("CC") or "gcc"
+local IN_CI = os.getenv("CI") == "true"
+local TIMEOUT = tonumber(os.getenv("SPEC_TIMEOUT")) or 180
+local SLOWER = SAN == "" and 1 or 3
+
+local function quote(s)
+  return "'" .. s:gsub("'", "'\\''") .. "'"
+end
+
+local function capture(command)
+  local pipe <close> = assert(io.popen(command, "r"))
+  return (pipe:read("a"):gsub("%s+$", ""))
+end
+
+local function read(path)
+  local file <close> = io.open(path, "rb")
+  return file and file:read("a") or ""
+end
+
+-- Environment of a program under test, as `env` arguments.
+local function environment(logdir, is_spec, mark)
+  local vars = { "PHUB_TEST_RUN=" .. mark, "CMOCKA_MESSAGE_OUTPUT=TAP" }
+  local function add(name, value)
+    vars[#vars + 1] = name .. "=" .. value
+  end
+  if SAN ~= "" then
+    local options = "halt_on_error=1:log_path=" .. logdir .. "/sanitizer." .. mark
+    add("ASAN_OPTIONS", options .. ":detect_leaks=" .. (is_spec and "0" or "1"))
+    add("UBSAN_OPTIONS", options .. ":print_stacktrace=1")
+    add("TSAN_OPTIONS", options)
+    if is_spec then
+      local library = SAN == "thread" and "tsan" or "asan"
+      local name = "lib" .. library .. ".so"
+      if CC:find("clang", 1, true) then
+        name = ("libclang_rt.%s-%s.so"):format(library, capture("uname -m"))
+      end
+      add("LD_PRELOAD", capture(CC .. " -print-file-name=" .. name))
+    end
+  end
+  for i, v in ipairs(vars) do
+    vars[i] = quote(v)
+  end
+  return table.concat(vars, " ")
+end
+
+-- Pids of processes that carry the mark of a run in their environment.
+local function marked(mark)
+  local found = capture("grep -lsz '^PHUB_TEST_RUN=" .. mark .. "$' /proc/[0-9]*/environ")
+  local pids = {}
+  for pid in found:gmatch("/proc/(%d+)/") do
+    pids[#pids + 1] = pid
+  end
+  return pids
+end
+
+local function left_behind(mark)
+  local pids = marked(mark)
+  for _ = 1, 10 do
+    if #pids == 0 then return pids end
+    os.execute("sleep 0.1")
+    pids = marked(mark)
+  end
+  for _, pid in ipairs(pids) do
+    os.execute("kill -9 " .. pid .. " 2>/dev/null")
+  end
+  return pids
+end
+
+-- Counts results; `planned` is nil when the output has no plan. cmocka writes a plan a group, and
+-- marks a skipped test "not ok".
+local function parse_tap(text)
+  local r = { passed = 0, failed = 0, skipped = {} }
+  for line in text:gmatch("[^\n]+") do
+    local plan = line:match("^1%.%.(%d+)%s*$")
+    local no, name = line:match("^(n?o?t? ?)ok %d+%s*(.*)$")
+    if plan then
+      r.planned = (r.planned or 0) + tonumber(plan)
+    elseif no and (no == "" or no == "not ") then
+      local skipped = name:match("# [Ss][Kk][Ii][Pp]%s*(.*)")
+      if skipped then
+        r.skipped[#r.skipped + 1] = skipped
+      elseif no == "" then
+        r.passed = r.passed + 1
+      else
+        r.failed = r.failed + 1
+      end
+    end
+  end
+  return r
+end
+
+local function command_of(file, seconds, env)
+  local program
+  if file:find("_spec%.lua$") then
+    program = ("busted --lua=%s -v -o TAP %s")
+      :format(quote(LUA), quote(file))
+  else
+    program = quote(file)
+  end
+  return ("env %s timeout -k 5 %d %s"):format(env, seconds, program)
+end
+
+local function run_file(file, logdir, serial)
+  local is_spec = file:find("_spec%.lua$") ~= nil
+  local source = is_spec and file or file:gsub("^build/[^/]+/test/", "") .. ".c"
+  local seconds = SLOWER * (tonumber(read(source):match("%-%- timeout: (%d+)")) or TIMEOUT)
+  local mark = ("%d.%d"):format(os.time(), serial)
+  local log = logdir .. "/" .. source:gsub("/", "_") .. ".log"
+  local started = os.time()
+  local _, how, code = os.execute(command_of(file, seconds, environment(logdir, is_spec, mark))
+    .. " </dev/null >" .. quote(log) .. " 2>&1")
+  local text = read(log)
+  local r = parse_tap(text)
+  r.name, r.text, r.seconds, r.problems = source, text, os.time() - started, {}
+
+  local function problem(...)
+    r.problems[#r.problems + 1] = string.format(...)
+  end
+  local seen = r.passed + r.failed + #r.skipped
+  if how == "exit" and (code == 124 or code == 137) then
+    problem("did not end within %d s", seconds)
+  elseif not r.planned then
+    problem("ended (%s %d) without a plan of its tests", how, code)
+  elseif seen ~= r.planned then
+    problem("planned %d tests and reported %d", r.planned, seen)
+  elseif code ~= 0 and r.failed == 0 then
+    problem("ended with %s %d though no test failed", how, code)
+  elseif seen == 0 then
+    problem("holds no test")
+  end
+  local left = left_behind(mark)
+  if #left > 0 then
+    problem("left %d processes behind: %s", #left, table.concat(left, " "))
+  end
+  local reports = capture("cat " .. quote(logdir) .. "/sanitizer." .. mark .. ".* 2>/dev/null")
+  if reports ~= "" then
+    problem("a sanitizer reported:\n%s", reports)
+  end
+  return r
+end
+
+local function show(r)
+  local bad = r.failed > 0 or #r.problems > 0
+  print(("%-6s %-52s %4d passed %3d failed %4d s")
+    :format(bad and "FAILED" or "ok", r.name, r.passed, r.failed, r.seconds))
+  for _, name in ipairs(r.skipped) do
+    print("       skipped: " .. name)
+  end
+  if bad then
+    for line in r.text:gmatch("[^\n]+") do
+      print("       | " .. line)
+    end
+  end
+  for _, text in ipairs(r.problems) do
+    print("       " .. r.name .. " " .. text)
+  end
+  io.stdout:flush()
+end
+
+local logdir = assert(arg[1], "usage: test.lua LOGDIR FILE...")
+assert(os.execute("mkdir -p " .. quote(logdir) .. " && rm -rf " .. quote(logdir) .. "/*"))
+logdir = capture("cd " .. quote(logdir) .. " && pwd")
+local passed, failed = 0, 0
+for i = 2, #arg do
+  local r = run_file(arg[i], logdir, i)
+  show(r)
+  passed = passed + r.passed
+  failed = failed + r.failed + #r.problems + (IN_CI and #r.skipped or 0)
+end
+if passed + failed == 0 then
+  print("no test ran")
+end
+print(("%d passed, %d failed"):format(passed, failed))
+os.exit(failed == 0 and passed > 0)
