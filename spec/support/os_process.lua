@@ -16,7 +16,9 @@ local Process = {}
 Process.__index = Process
 
 local DEFAULT_MS = 10000
+local SANITIZER = { "runtime error: ", "ERROR: %w+Sanitizer", "WARNING: ThreadSanitizer" }
 local running = {} ---@type table<table, boolean>
+local started = {} ---@type table[]  since the last finish
 
 local function environment(extra)
   local vars = uv.os_environ()
@@ -71,6 +73,7 @@ function os_process.start(file, options)
   if not handle then error(("cannot start %s: %s"):format(file, pid), 2) end
   self.handle, self.pid = handle, pid
   running[self] = true
+  started[#started + 1] = self
   collect(self, out, "out")
   collect(self, err, "errors")
   return self
@@ -223,7 +226,23 @@ function Process:wait_exit(ms)
   return wait_for(self, "it did not end", function() return self.result end, ms)
 end
 
---- For after_each: raises when a started process still runs, after killing it.
+-- A process that a sanitizer ended looks to a spec like one that was killed.
+local function sanitizer_reports()
+  local reports = {}
+  for _, p in ipairs(started) do
+    for _, pattern in ipairs(SANITIZER) do
+      if p.errors:find(pattern) then
+        reports[#reports + 1] = report(p)
+        break
+      end
+    end
+  end
+  started = {}
+  return reports
+end
+
+--- For after_each: raises when a started process still runs, after killing it, and when one was
+--- ended by a sanitizer.
 function os_process.finish()
   uv.run("nowait")
   local left = {}
@@ -232,9 +251,14 @@ function os_process.finish()
     p:signal("cont")
     p:signal("kill")
   end
-  if #left == 0 then return end
-  pcall(eventually, function() return next(running) == nil end, 5000)
-  error(("%d processes left running:\n%s"):format(#left, table.concat(left, "\n")), 2)
+  local ended = #left == 0 or pcall(eventually, function() return next(running) == nil end, 5000)
+  local reports = sanitizer_reports()
+  if #reports > 0 then
+    error("a sanitizer reported:\n" .. table.concat(reports, "\n"), 2)
+  elseif #left > 0 then
+    error(("%d processes left running%s:\n%s"):format(#left, ended and "" or ", some still",
+      table.concat(left, "\n")), 2)
+  end
 end
 
 return os_process
