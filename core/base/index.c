@@ -6,6 +6,7 @@
 enum {
   MIN_SLOTS = 8,
   MOVE_SLOTS = 16,   /* moved by one step, and on to the end of their run */
+  MOVE_SPARSE = 64,  /* the same when shrinking: few of the slots are full */
   CLEAR_SLOTS = 128, /* cleared by one step; tables up to CLEAR_AT_ONCE in one */
   CLEAR_AT_ONCE = 1024,
   KEEP_EMPTY = 64 /* an empty index keeps a table of at most this many slots */
@@ -118,7 +119,8 @@ static void switch_tables(ph_index *ix) {
 static void move_some(ph_index *ix) {
   ph_table *from = &ix->t[1];
   size_t i = ix->cursor;
-  for (int n = 0; from->count && (n < MOVE_SLOTS || from->slots[i].item); n++) {
+  int most = from->mask > ix->t[0].mask ? MOVE_SPARSE : MOVE_SLOTS;
+  for (int n = 0; from->count && (n < most || from->slots[i].item); n++) {
     ph_slot *s = &from->slots[i];
     if (s->item) {
       table_add(&ix->t[0], s->hash, s->item);
