@@ -2,8 +2,9 @@
 --
 --   lua5.4 .ci/layers.lua OBJDIR SHARED_OBJECT -- SOURCE...
 --
--- 1. A folder of core/ includes only itself and the folders above it; only net/tcp itself and the
---    binding include net/tcp. lua.h is seen in lua/src alone, uv.h and socket headers in core/base,
+-- 1. A folder of core/ includes only itself and the folders above it, and none of them phub.h or
+--    what else lies in core/ itself, which ties them together; only that, the binding and net/tcp
+--    itself include net/tcp. lua.h is seen in lua/src alone, uv.h and socket headers in core/base,
 --    core/net/tcp and lua/src.
 -- 2. Objects outside base and net/tcp import no uv, socket, clock, random or Lua symbol, and hold
 --    no writable global.
@@ -68,10 +69,12 @@ end
 
 local function check_own_include(path, line, where, included)
   local to = place("core/" .. included)
-  if to == "" or where == "" or where == "lua" then return end
+  if where == "" or where == "lua" then return end
   local from_rank, to_rank = RANK[where:match("^[^/]+")], RANK[to:match("^[^/]+")]
-  if not to_rank then
-    if included:find("/") then problem("%s:%d: includes %s, no folder of core", path, line, included) end
+  if to == "" then
+    problem("%s:%d: includes %s, which lies in no folder", path, line, included)
+  elseif not to_rank then
+    problem("%s:%d: includes %s, no folder of core", path, line, included)
   elseif from_rank and to_rank > from_rank then
     problem("%s:%d: %s includes %s, which is below it", path, line, where, included)
   elseif to == "net/tcp" and where ~= "net/tcp" then
