@@ -52,7 +52,9 @@ enum {                  /* commands, from the other machine */
                           disconnected */
        PH_CMD_DISCONNECT, /* bytes = name: drop the link; neither side dials until someone connects
                            */
-       PH_CMD_LEAVE /* graceful: peers are told and do not redial; then all links close flushing */
+       PH_CMD_LEAVE, /* graceful: peers are told and do not redial; then all links close flushing */
+       PH_CMD_RESET  /* a = peer: something of its link was lost here (out of memory): drop the link
+                        and make it again, as if it had broken; both sides then see LINK_RESET */
 };
 
 typedef struct ph_cluster ph_cluster;

@@ -9,7 +9,12 @@
  * that goes down gives "noconnection" to all that watched it. Nothing here scans all processes.
  *
  * Exits are asynchronous: ph_signal only marks its target and makes it runnable; it ends when the
- * run queue comes to it. So no behaviour is entered from inside another. */
+ * run queue comes to it. So no behaviour is entered from inside another.
+ *
+ * Out of memory: what cannot be done is returned as PH_ENOMEM, and nothing has changed. Where
+ * nobody is there to be told (a frame that cannot be stored, the news of an exit that cannot be
+ * sent) the link to that node is reset, and both sides learn "noconnection" about what went over
+ * it. */
 #ifndef PH_PROC_PROC_H
 #define PH_PROC_PROC_H
 
@@ -58,6 +63,7 @@ typedef struct ph_nodeent {
   ph_list in;      /* ph_refobj.node of that node's monitors on our processes */
   ph_list links;   /* ph_link.node of our links into that node */
   ph_list blocked; /* ph_waiter.blocked: senders that wait for XON */
+  ph_list lossy;   /* in ph_sys.lossy: something was lost, its link has yet to be reset */
 } ph_nodeent;
 
 /* ---- Messages ------------------------------------------------------------------------------ */
@@ -128,7 +134,8 @@ typedef struct ph_proc {
   /* whoever started it as a child: told once when it has ended, before links and monitors */
   void (*on_exit)(struct ph_proc *p, void *owner, ph_bytes *reason);
   void *owner;
-  uint8_t queued : 1, running : 1, trap_exit : 1, waiting_msg : 1;
+  uint8_t queued : 1, running : 1, trap_exit : 1;
+  uint8_t waiting_msg : 1; /* the behaviour's own, as trap_exit is its to set */
 } ph_proc;
 
 typedef struct ph_link {
@@ -142,26 +149,29 @@ typedef struct ph_link {
 /* What a ref stands for. */
 typedef enum ph_refkind { PH_R_MONITOR, PH_R_REMOTE_MONITOR, PH_R_WAITER, PH_R_TIMER } ph_refkind;
 typedef struct ph_refobj {
-  ph_ref ref; /* key in ph_sys.refs (REMOTE_MONITOR: not indexed there) */
+  ph_ref ref; /* key in ph_sys.refs; of a REMOTE_MONITOR the remote node's own ref */
   uint8_t kind;
-  ph_pid target_pid;
-  ph_list target;  /* in the local target's `watched` */
-  ph_list watcher; /* in the local watcher's `watching` */
-  ph_list node;    /* in a ph_nodeent's `out` or `in` when one side is remote */
-  ph_proc *proc;   /* the local watcher of a MONITOR */
+  ph_pid target_pid; /* serial 0: a name on a remote node */
+  ph_list target;    /* in the local target's `watched` */
+  ph_list watcher;   /* in the local watcher's `watching` */
+  ph_list node;      /* in a ph_nodeent's `out` or `in` when one side is remote */
+  ph_proc *proc;     /* the local watcher of a MONITOR */
 } ph_refobj;
 
 /* Something that waits for one answer, once: a call, a sleep, a connect, a start's future. Embedded
  * in the user's struct; not a process of its own, so that any coroutine can wait. `done` is called
  * exactly once (unless ph_wait_cancel came first) from the loop, never from inside ph_wait or
- * ph_call. err: 0 with msg (owned by the callee from then on; NULL when woken without a value),
- * PH_ETIMEOUT, PH_ENOPROC, PH_ENOCONN, or PH_EEXIT with `reason` (borrowed). */
+ * ph_call; in it the waiter may be freed or wait again. err: 0 with msg (owned by the callee from
+ * then on; NULL when woken without a value), PH_ETIMEOUT, PH_ENOPROC, PH_ENOCONN, PH_ENOMEM (there
+ * was a reply, but no memory for it), or PH_EEXIT with `reason` (borrowed). */
+typedef enum ph_waiter_state { PH_W_IDLE, PH_W_WAITING, PH_W_WOKEN } ph_waiter_state;
 typedef struct ph_waiter {
   ph_refobj obj;
   ph_timer timer;
   struct ph_sys *sys;
   ph_list blocked; /* in a ph_nodeent's `blocked` */
   ph_list woken;   /* in ph_sys.woken: its answer is known, `done` is due */
+  uint8_t state;   /* ph_waiter_state */
   int err;
   ph_msg *msg;
   ph_bytes *reason;
@@ -189,17 +199,24 @@ typedef struct ph_sys {
   ph_port port;
   ph_nodeent **nodes; /* by index */
   uint32_t node_count, node_cap;
-  ph_index node_ids; /* by (name, incarnation) */
+  ph_index node_ids; /* by (name, incarnation); also this node under names it had before */
   ph_index peers;    /* by peer number */
+  ph_index ups;      /* nodes that are up, by name */
   ph_index procs;    /* by serial */
   ph_index refs;     /* by ref */
+  ph_index links;    /* one record of each link, by the pair of pids */
   ph_index names;
   uint64_t next_serial, next_ref, seed;
   ph_proc *rq_head, **rq_tail;
   size_t runnable;
+  ph_proc *current; /* runs now; NULL also once it has ended itself */
   ph_list woken;
+  ph_list lossy; /* ph_nodeent.lossy */
+  ph_buf frame;  /* kept for the next frame */
+  ph_buf id;     /* scratch of ph_w_id and ph_reason_str */
+  bool closing;
   ph_bytes *reasons[8];    /* by ph_reason */
-  uint64_t unknown_frames; /* skipped */
+  uint64_t unknown_frames; /* skipped: unknown, malformed, or speaking for another node */
 } ph_sys;
 
 int ph_sys_init(ph_sys *s, const ph_env *env, const ph_sys_host *host,
@@ -215,7 +232,8 @@ static inline uint64_t ph_sys_next(const ph_sys *s) {
   return ph_timers_next(&s->timers);
 }
 
-/* This node's name and incarnation (before: "nonode@nohost", 0). Pids held stay valid. */
+/* This node's name and incarnation (before: "nonode@nohost" and a random number, so that no two
+ * nodes without a name take each other's pids for their own). Pids stay valid, held or packed. */
 int ph_sys_name(ph_sys *s, const char *name, size_t n, uint64_t incarnation) PH_MUST_CHECK;
 /* the entry for (name, incarnation), made if need be; NULL: out of memory. This node's own:
  * nodes[0] */
@@ -224,6 +242,8 @@ static inline ph_nodeent *ph_sys_node_at(ph_sys *s, uint32_t index) {
   return index < s->node_count ? s->nodes[index] : NULL;
 }
 ph_nodeent *ph_sys_peer(ph_sys *s, uint64_t peer); /* NULL: unknown */
+/* this node, or the one of that name that is up; NULL: no such node in view */
+ph_nodeent *ph_sys_node_named(ph_sys *s, const char *name, size_t n);
 /* the cluster's events */
 int ph_sys_node_up(ph_sys *s, uint64_t peer, const char *name, size_t n,
                    uint64_t incarnation) PH_MUST_CHECK;
@@ -237,11 +257,12 @@ void ph_sys_frame(ph_sys *s, uint64_t peer, uint64_t type, ph_reader *r);
 ph_proc *ph_spawn(ph_sys *s, const ph_behaviour *bh, void *data); /* NULL: out of memory */
 ph_proc *ph_proc_find(ph_sys *s, ph_pid pid); /* a live local process, else NULL */
 void ph_ready(ph_proc *p);                    /* puts it at the end of the run queue, once */
-/* Ends it now: `ended`, owner, links, monitors, names, mailbox, record. Only from its own run, from
+/* Ends it now: `ended`, names, owner, links, monitors, mailbox, record. Only from its own run, from
  * the system's, or for a process that never ran. Takes no ownership of reason. */
 void ph_exit(ph_proc *p, ph_bytes *reason);
 
-/* Messages. On success the message belongs to the receiver; sending to a dead process frees it. */
+/* Messages. On success the message belongs to the receiver; sending to a dead process frees it.
+ * n = 0 gives one without a value. A STOP carries its reason in m->reason, set by the caller. */
 ph_msg *ph_msg_bytes(ph_sys *s, ph_class cls, const void *p, size_t n);
 ph_msg *ph_msg_host(ph_sys *s, ph_class cls, uint64_t host);
 void ph_msg_free(ph_sys *s, ph_msg *m); /* drops a host word, unrefs a reason */
@@ -291,8 +312,8 @@ int ph_monitor_named(ph_proc *watcher, const char *name, size_t n, ph_nodeent *n
 void ph_demonitor(ph_proc *watcher,
                   ph_ref ref); /* no DOWN comes after it; one in the mailbox is removed */
 /* An exit signal: kill = true: `reason` from outside (process.kill; the reason "kill" cannot be
- * trapped and becomes "killed"), false: from a link. "normal" from another process does nothing
- * unless trapped. */
+ * trapped and becomes "killed"), false: from a link (a remote process that has no such link ignores
+ * it). "normal" from another process does nothing unless trapped. */
 int ph_signal(ph_sys *s, ph_pid from, ph_pid to, ph_bytes *reason, bool kill) PH_MUST_CHECK;
 
 /* Registered names: at most 255 bytes. */
@@ -302,6 +323,8 @@ ph_pid ph_whereis(ph_sys *s, const char *name, size_t n);              /* 0: unk
 
 /* Timers with a ref: send m to a process (or name) later. */
 int ph_send_after(ph_sys *s, uint64_t due, ph_pid to, ph_msg *m, ph_ref *out) PH_MUST_CHECK;
+int ph_send_after_named(ph_sys *s, uint64_t due, const char *name, size_t n, ph_nodeent *node,
+                        ph_msg *m, ph_ref *out) PH_MUST_CHECK;
 bool ph_cancel_timer(ph_sys *s, ph_ref ref, uint64_t *left_ms); /* false: fired or unknown */
 
 ph_ref ph_ref_new(ph_sys *s); /* a fresh ref of this node */
