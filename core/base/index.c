@@ -99,23 +99,19 @@ static bool prepare(ph_index *ix, size_t cap, bool all) {
   return ix->cleared == cap;
 }
 
-/* Makes the prepared table t[0]. Moving goes run by run (a run: neighbouring full slots), so what
- * stays behind is found without shifting anything; it begins at the first empty slot because a run
- * may wrap around the table's end. */
+/* Makes the prepared table t[0]. */
 static void switch_tables(ph_index *ix) {
   assert(!ix->t[1].slots);
   ix->t[1] = ix->t[0];
   ix->t[0] = ix->next;
   ix->next = (ph_table){0};
   ix->cursor = 0;
-  if (!ix->t[1].slots) return;
-  if (ix->t[1].count == 0) {
-    drop_table(ix, &ix->t[1]);
-    return;
-  }
-  while (ix->t[1].slots[ix->cursor].item) ix->cursor++;
+  if (ix->t[1].count == 0) drop_table(ix, &ix->t[1]);
 }
 
+/* Moves on to the end of a run (neighbouring full slots), so that what stays behind is found
+ * without shifting anything: of a run that wraps around the table's end only the tail goes first,
+ * and no probe for what is before it gets that far. */
 static void move_some(ph_index *ix) {
   ph_table *from = &ix->t[1];
   size_t i = ix->cursor;

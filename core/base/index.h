@@ -26,8 +26,8 @@ typedef struct ph_table {
 typedef struct ph_index {
   const ph_env *env;
   ph_table t[2]; /* t[1] is being emptied into t[0] while t[1].slots != NULL */
-  size_t cursor; /* next slot of t[1] to move: all slots from where moving began up to it are empty,
-                    and no probe sequence crosses it */
+  size_t cursor; /* next slot of t[1] to move: those before it are empty, and no probe for what is
+                    left crosses them */
   ph_table next; /* the table to come, its slots cleared in steps; no items yet */
   size_t cleared;
 } ph_index;

@@ -167,6 +167,8 @@ static void fills_up_when_it_cannot_grow(void **state) {
 static void bounded(const ph_index *before, const ph_index *after) {
   if (before->t[1].slots == after->t[1].slots)
     assert_true(before->t[1].count - after->t[1].count <= 600);
+  if (before->t[0].slots != after->t[0].slots && after->t[0].mask >= 1024)
+    assert_ptr_equal(before->next.slots, after->t[0].slots); /* was prepared by earlier steps */
   if (!after->next.slots) return;
   size_t cleared = before->next.slots == after->next.slots ? before->cleared : 0;
   assert_true(after->cleared - cleared <= 1024);
