@@ -24,16 +24,16 @@ enum {
   /* data frames, between process systems: [type, ...] */
   PH_M_SEND = 32,       /* serial, class, value...           to a process */
   PH_M_SEND_NAMED = 33, /* name, class, value...             to a registered name */
-  PH_M_CALL = 34,  /* dest serial|name, class, from pid (serial 0: nobody in particular), ref
-                      counter, value...   with an implied monitor */
-  PH_M_REPLY = 35, /* ref counter, value...             ends the implied monitor */
-  PH_M_MONITOR = 36,   /* dest serial|name, watcher serial, ref counter */
-  PH_M_DEMONITOR = 37, /* ref counter                   also ends a CALL that nobody awaits */
-  PH_M_DOWN = 38,      /* ref counter, reason..., serial of what ended (0: unknown)
-                          answers MONITOR and CALL */
-  PH_M_LINK = 39,      /* to serial, from serial */
-  PH_M_UNLINK = 40,    /* to serial, from serial */
-  PH_M_EXIT = 41,      /* to serial, from serial, is_kill, reason...  an exit signal */
+  PH_M_CALL = 34,       /* dest serial|name, class, from pid (serial 0: nobody in particular), ref
+                           counter, value...   with an implied monitor */
+  PH_M_REPLY = 35,      /* ref counter, value...             ends the implied monitor */
+  PH_M_MONITOR = 36,    /* dest serial|name, watcher serial, ref counter */
+  PH_M_DEMONITOR = 37,  /* ref counter                   also ends a CALL that nobody awaits */
+  PH_M_DOWN = 38,       /* ref counter, reason..., serial of what ended (0: unknown)
+                           answers MONITOR and CALL */
+  PH_M_LINK = 39,       /* to serial, from serial */
+  PH_M_UNLINK = 40,     /* to serial, from serial */
+  PH_M_EXIT = 41,       /* to serial, from serial, is_kill, reason...  an exit signal */
 
   /* data frames, between hubs: [type, hub id, ...] */
   PH_M_HUB_FIRST = 64,
