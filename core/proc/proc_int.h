@@ -58,8 +58,8 @@ void ph__monitors_lost(ph_sys *s, ph_nodeent *e);
 
 /* wait.c */
 void ph__waiter_end(ph_waiter *w, int err, ph_msg *m, ph_bytes *reason); /* needs no demonitor */
-bool ph__run_woken(ph_sys *s); /* true while more wait for their `done` */
-void ph__waiters_forget(ph_sys *s);
+bool ph__run_woken(ph_sys *s);        /* true while more wait for their `done` */
+void ph__waiter_forget(ph_waiter *w); /* the system ends; the index of refs is left alone */
 
 /* after.c */
 void ph__after_free(ph_sys *s, ph_refobj *o);

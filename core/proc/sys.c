@@ -86,9 +86,13 @@ void ph_sys_deinit(ph_sys *s) {
   end_processes(s);
   /* refs left: timers, which are ours, and waiters, which are their owners' */
   ph_index_iter it = {0};
-  for (ph_refobj *o; (o = ph_index_next(&s->refs, &it));)
-    if (o->kind == PH_R_TIMER) ph__after_free(s, o);
-  ph__waiters_forget(s);
+  for (ph_refobj *o; (o = ph_index_next(&s->refs, &it));) {
+    if (o->kind == PH_R_TIMER)
+      ph__after_free(s, o);
+    else
+      ph__waiter_forget(PH_CONTAINER(o, ph_waiter, obj));
+  }
+  while (!ph_list_empty(&s->woken)) ph_wait_cancel(PH_CONTAINER(s->woken.next, ph_waiter, woken));
   free_all(s);
 }
 

@@ -131,18 +131,12 @@ bool ph__run_woken(ph_sys *s) {
   return !ph_list_empty(&s->woken);
 }
 
-void ph__waiters_forget(ph_sys *s) {
-  ph_index_iter it = {0};
-  for (ph_refobj *o; (o = ph_index_next(&s->refs, &it));) {
-    if (o->kind != PH_R_WAITER) continue;
-    ph_waiter *w = PH_CONTAINER(o, ph_waiter, obj);
-    ph_list_remove(&w->obj.target);
-    ph_list_remove(&w->obj.node);
-    ph_list_remove(&w->blocked);
-    ph_timer_stop(&s->timers, &w->timer);
-    w->state = PH_W_IDLE;
-  }
-  while (!ph_list_empty(&s->woken)) ph_wait_cancel(PH_CONTAINER(s->woken.next, ph_waiter, woken));
+void ph__waiter_forget(ph_waiter *w) {
+  ph_list_remove(&w->obj.target);
+  ph_list_remove(&w->obj.node);
+  ph_list_remove(&w->blocked);
+  ph_timer_stop(&w->sys->timers, &w->timer);
+  w->state = PH_W_IDLE;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */
