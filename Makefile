@@ -57,10 +57,12 @@ BIND_TEST := $(filter lua/src/test/%,$(BIND_ALL))
 LUA_FILES := $(sort $(shell find lua/phub -name '*.lua' 2>/dev/null))
 HEADERS := $(sort $(shell find core lua/src -name '*.h' 2>/dev/null))
 
-# A file of test/ that is not named test_* is help shared by the tests of its folder and below.
-is_program = $(foreach f,$(1),$(if $(filter test_%,$(notdir $(f))),$(f)))
-is_help = $(foreach f,$(1),$(if $(filter test_%,$(notdir $(f))),,$(f)))
-TEST_SRC := $(call is_program,$(CORE_TEST) $(BIND_TEST))
+# In test/, test_* and bench_* are programs, anything else is help shared by the tests of its folder
+# and below.
+named = $(foreach f,$(2),$(if $(filter $(1),$(notdir $(f))),$(f)))
+is_help = $(filter-out $(call named,test_% bench_%,$(1)),$(1))
+TEST_SRC := $(call named,test_%,$(CORE_TEST) $(BIND_TEST))
+BENCH_SRC := $(call named,bench_%,$(CORE_TEST) $(BIND_TEST))
 TEST ?= $(TEST_SRC)
 LAYER ?=
 TESTS := $(if $(LAYER),$(filter core/$(LAYER)/%,$(TEST)),$(TEST))
@@ -107,7 +109,7 @@ SHELL := /bin/bash
 # V=1 shows whole commands.
 say = @$(if $(V),,echo '  $(1)  $(2)';)$(if $(V),set -x;)
 
-.PHONY: all objects demo test ctest specs lint format install env clean deps FORCE
+.PHONY: all objects demo test ctest bench specs lint format install env clean deps FORCE
 
 all: $(B)/phub/core.so
 
@@ -116,7 +118,7 @@ all: $(B)/phub/core.so
 GOALS := $(or $(MAKECMDGOALS),all)
 DEPS := $(sort $(if $(filter-out clean env format lint deps,$(GOALS)),build) \
   $(if $(filter demo test ctest specs,$(GOALS)),run) \
-  $(if $(filter test ctest specs objects,$(GOALS)),test) $(if $(filter lint,$(GOALS)),build run lint) \
+  $(if $(filter test ctest bench specs objects,$(GOALS)),test) $(if $(filter lint,$(GOALS)),build run lint) \
   $(if $(filter format,$(GOALS)),lint))
 deps:
 	@PHUB_DEPS='$(PHUB_DEPS)' CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' PKG_CONFIG='$(PKG_CONFIG)' .ci/deps $(DEPS)
@@ -170,7 +172,7 @@ $(call test_bin,$(1)): $(call obj,$(1)) $(if $(filter lua/%,$(1)),$(B)/lib/lua.a
 	$$(call say,LD,$$@)$$(CC) $$(LINK) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
 	  $$(CORE_LIBS) $(if $(filter lua/%,$(1)),$$(LUA_LIBS)) $$(CMOCKA_LIBS) -lm
 endef
-$(foreach t,$(TEST_SRC),$(eval $(call test_rule,$(t))))
+$(foreach t,$(TEST_SRC) $(BENCH_SRC),$(eval $(call test_rule,$(t))))
 
 # ---- running -------------------------------------------------------------------------------
 
@@ -187,6 +189,10 @@ test: all $(call test_bin,$(TEST_SRC))
 # C tests: all, or LAYER=base, or TEST=core/base/test/test_buf.c
 ctest: $(call test_bin,$(TESTS))
 	@$(RUN_TESTS) $^
+
+# Measuring programs: built, and named for whoever wants to run them.
+bench: $(call test_bin,$(BENCH_SRC))
+	@printf '%s\n' $^
 
 # Specs: all, or SPEC=spec/hub_spec.lua
 specs: all
