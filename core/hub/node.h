@@ -39,6 +39,8 @@ typedef struct ph_node {
 int ph_node_init(ph_node *n, const ph_env *env, const ph_sys_host *sys_host,
                  const ph_hub_host *hub_host, const ph_port *port) PH_MUST_CHECK;
 void ph_node_deinit(ph_node *n); /* hubs first, then processes */
+/* this node gets a name (node.start): the process system and the hubs take it */
+int ph_node_name(ph_node *n, const char *name, size_t len, uint64_t incarnation) PH_MUST_CHECK;
 /* an event of the cluster machine (PH_EV_*) */
 void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p, size_t len);
 /* the hub of this id on this node, or NULL */

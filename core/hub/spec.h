@@ -33,6 +33,8 @@ typedef struct ph_specs { /* one per hub */
   const ph_env *env;
   ph_index index;
   uint64_t seed;
+  void (*forget)(void *ctx, ph_spec *s); /* the host's: a spec is about to be freed; may be NULL */
+  void *forget_ctx;
 } ph_specs;
 
 void ph_specs_init(ph_specs *s, const ph_env *env, uint64_t seed);

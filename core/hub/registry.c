@@ -1,0 +1,376 @@
+/* The registry: rows by child id, their intents, tombstones and running facts, and the digests. */
+#include <string.h>
+
+#include "hub/internal.h"
+
+typedef struct id_key {
+  const char *id;
+  size_t n;
+} id_key;
+
+static bool same_id(const void *item, const void *key) {
+  const ph_row *r = item;
+  const id_key *k = key;
+  return r->id_len == k->n && memcmp(r->id, k->id, k->n) == 0;
+}
+
+static uint64_t slot_of(const ph_hub *h, uint64_t hash) {
+  return ph_hash64(hash ^ h->seed);
+}
+static size_t bucket_of(uint64_t hash) {
+  return (size_t)(hash >> 54);
+}
+
+ph_row *ph__row_find(ph_hub *h, const char *id, size_t n, uint64_t hash) {
+  id_key k = {id, n};
+  return ph_index_find(&h->rows, slot_of(h, hash), same_id, &k);
+}
+
+ph_row *ph__row_get(ph_hub *h, const char *id, size_t n, uint64_t hash) {
+  ph_row *r = ph__row_find(h, id, n, hash);
+  if (r) return r;
+  r = ph_zalloc(h->env, sizeof *r + n + 1);
+  if (!r) return NULL;
+  r->hash = hash;
+  r->id_len = (uint16_t)n;
+  memcpy(r->id, id, n);
+  if (ph_index_put(&h->rows, slot_of(h, hash), r)) {
+    ph_free(h->env, r);
+    return NULL;
+  }
+  ph_list_push(&h->buckets[bucket_of(hash)], &r->bucket);
+  ph_list_init(&r->dirty);
+  ph_list_init(&r->homeless);
+  return r;
+}
+
+void ph__row_release(ph_hub *h, ph_row *r) {
+  if (r->live || r->ended || r->facts || r->child || r->reqs) return;
+  ph_index_remove(&h->rows, slot_of(h, r->hash), r);
+  ph_list_remove(&r->bucket);
+  ph_list_remove(&r->dirty);
+  ph_list_remove(&r->homeless);
+  ph_free(h->env, r);
+}
+
+void ph__row_dirty(ph_hub *h, ph_row *r) {
+  if (ph_list_empty(&r->dirty)) {
+    ph_list_push(&h->dirty, &r->dirty);
+    ph__kick(h);
+  }
+}
+
+static void home_check(ph_hub *h, ph_row *r) {
+  bool homeless = r->live && (!r->facts || r->live->next);
+  if (homeless && ph_list_empty(&r->homeless))
+    ph_list_push(&h->homeless, &r->homeless);
+  else if (!homeless)
+    ph_list_remove(&r->homeless);
+}
+
+/* ---- Intents */
+
+/* the same on every node: the numbers' nodes enter by name and incarnation, not by local index */
+static uint64_t intent_hash(const ph_hub *h, const ph_row *r, const ph_intent *in) {
+  const ph_nodeent *a = h->sys->nodes[in->num.node], *w = h->sys->nodes[in->writer];
+  uint64_t x = r->hash;
+  x = ph_hash64(x ^ ph_ring_hash(a->name, a->name_len)) + a->incarnation;
+  x = ph_hash64(x ^ in->num.counter);
+  x = ph_hash64(x ^ in->hlc);
+  x = ph_hash64(x ^ ph_ring_hash(w->name, w->name_len)) + w->incarnation;
+  return ph_hash64(x);
+}
+
+static void digest_flip(ph_hub *h, const ph_row *r, const ph_intent *in) {
+  uint64_t x = intent_hash(h, r, in);
+  h->digest[bucket_of(r->hash)] ^= x;
+  h->top ^= x;
+}
+
+int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b) {
+  if (a->hlc != b->hlc) return a->hlc < b->hlc ? -1 : 1;
+  if (a->writer != b->writer) {
+    const ph_nodeent *x = h->sys->nodes[a->writer], *y = h->sys->nodes[b->writer];
+    int c = strcmp(x->name, y->name);
+    if (c) return c;
+    if (x->incarnation != y->incarnation) return x->incarnation < y->incarnation ? -1 : 1;
+  }
+  if (a->num.node != b->num.node) {
+    const ph_nodeent *x = h->sys->nodes[a->num.node], *y = h->sys->nodes[b->num.node];
+    int c = strcmp(x->name, y->name);
+    if (c) return c;
+    if (x->incarnation != y->incarnation) return x->incarnation < y->incarnation ? -1 : 1;
+  }
+  return (a->num.counter > b->num.counter) - (a->num.counter < b->num.counter);
+}
+
+static void intent_free(ph_hub *h, ph_intent *in) {
+  ph_spec_unref(&h->specs, in->spec);
+  ph_bytes_unref(h->env, in->meta);
+  ph_free(h->env, in);
+}
+
+ph_intent *ph__intent_find(ph_row *r, ph_number num) {
+  ph_intent *in = r->live;
+  while (in && !ph_number_eq(in->num, num)) in = in->next;
+  return in;
+}
+
+static void intent_insert(ph_hub *h, ph_row *r, ph_intent *in) {
+  ph_intent **at = &r->live;
+  if (!*at) h->live_count++;
+  while (*at && ph__row_compare(h, *at, in) > 0) at = &(*at)->next;
+  in->next = *at;
+  *at = in;
+  digest_flip(h, r, in);
+}
+
+static void intent_unlink(ph_hub *h, ph_row *r, ph_intent *in) {
+  ph_intent **at = &r->live;
+  while (*at != in) at = &(*at)->next;
+  *at = in->next;
+  digest_flip(h, r, in);
+  if (!r->live) h->live_count--;
+}
+
+int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in) {
+  if (ph__is_ended(r, in->num)) return 0;
+  ph_intent *old = ph__intent_find(r, in->num);
+  bool confirmed = in->confirmed || (old && old->confirmed);
+  if (old && ph__row_compare(h, old, in) >= 0) {
+    if (old->confirmed == confirmed) return 0;
+    old->confirmed = true;
+    ph__row_dirty(h, r);
+    return 1;
+  }
+  ph_intent *x = ph_alloc(h->env, sizeof *x);
+  if (!x) return PH_ENOMEM;
+  *x = *in;
+  x->confirmed = confirmed;
+  ph_spec_ref(x->spec);
+  ph_bytes_ref(x->meta);
+  if (old) {
+    intent_unlink(h, r, old);
+    intent_free(h, old);
+  }
+  intent_insert(h, r, x);
+  ph__clock_saw(h, in->hlc);
+  home_check(h, r);
+  ph__row_dirty(h, r);
+  return 1;
+}
+
+/* ---- Tombstones */
+
+bool ph__is_ended(const ph_row *r, ph_number num) {
+  for (const ph_ended *e = r->ended; e; e = e->next)
+    if (ph_number_eq(e->num, num)) return true;
+  return false;
+}
+
+int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep) {
+  if (ph__is_ended(r, num)) return 0;
+  ph_ended *e = ph_zalloc(h->env, sizeof *e);
+  if (!e) return PH_ENOMEM;
+  ph_intent *in = ph__intent_find(r, num);
+  e->row = r;
+  e->num = num;
+  e->at = ph_now(h->env);
+  e->keep = keep || (in && in->hlc == 0);
+  e->next = r->ended;
+  r->ended = e;
+  ph_list_push(&h->tombs, &e->tombs);
+  if (in) {
+    intent_unlink(h, r, in);
+    intent_free(h, in);
+  }
+  home_check(h, r);
+  ph__row_dirty(h, r);
+  return 1;
+}
+
+static void ended_free(ph_hub *h, ph_ended *e) {
+  ph_ended **at = &e->row->ended;
+  while (*at != e) at = &(*at)->next;
+  *at = e->next;
+  ph_list_remove(&e->tombs);
+  ph_free(h->env, e);
+}
+
+/* A tombstone may go once nobody can bring its number back: it is older than any repeated request,
+ * and each known incarnation has shown a digest equal to ours since it came (so it does not hold
+ * the number); after 24 hours it goes in any case. */
+static bool tomb_over(const ph_hub *h, const ph_ended *e, uint64_t now) {
+  enum { KEEP_MS = 60000, LONGEST_MS = 24 * 3600 * 1000 };
+  uint64_t age = now - e->at;
+  if (e->keep || age < PH_MS(KEEP_MS)) return false;
+  if (age >= PH_MS(LONGEST_MS)) return true;
+  if (!ph_list_empty(&h->gone)) return false;
+  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+    const ph_member *m = PH_CONTAINER(l, ph_member, all);
+    if (m->hello && m->matched_at <= e->at) return false;
+  }
+  return true;
+}
+
+void ph__tombs_purge(ph_hub *h) {
+  uint64_t now = ph_now(h->env);
+  ph_list *l = h->tombs.next;
+  for (int i = 0; i < 10000 && l != &h->tombs; i++) {
+    ph_ended *e = PH_CONTAINER(l, ph_ended, tombs);
+    l = l->next;
+    if (now - e->at < PH_MS(60000)) return; /* the rest is younger */
+    if (!tomb_over(h, e, now)) continue;
+    ph_row *r = e->row;
+    ended_free(h, e);
+    ph__row_release(h, r);
+  }
+}
+
+/* ---- Running facts */
+
+ph_fact *ph__fact_find(ph_row *r, const ph_member *owner) {
+  ph_fact *f = r->facts;
+  while (f && f->owner != owner) f = f->next;
+  return f;
+}
+
+int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t state,
+                 uint64_t serial, ph_fact **out) {
+  ph_fact *f = ph__fact_find(r, owner);
+  if (!f) {
+    f = ph_zalloc(h->env, sizeof *f);
+    if (!f) return PH_ENOMEM;
+    f->row = r;
+    f->owner = owner;
+    ph_list_init(&f->dirty);
+    ph_list_push(&owner->facts, &f->in_owner);
+    f->next = r->facts;
+    r->facts = f;
+    home_check(h, r);
+  }
+  f->num = num;
+  f->state = state;
+  f->serial = serial;
+  f->gen = owner->gen;
+  ph__row_dirty(h, r);
+  if (out) *out = f;
+  return 0;
+}
+
+void ph__fact_drop(ph_hub *h, ph_fact *f) {
+  ph_row *r = f->row;
+  ph_fact **at = &r->facts;
+  while (*at != f) at = &(*at)->next;
+  *at = f->next;
+  if (f->owner == &h->self) ph__sync_fact_unlinked(h, f);
+  ph_list_remove(&f->in_owner);
+  ph_list_remove(&f->dirty);
+  ph_free(h->env, f);
+  home_check(h, r);
+  ph__row_dirty(h, r); /* place releases the row when nothing is left */
+}
+
+void ph__facts_drop_all(ph_hub *h, ph_member *m) {
+  while (!ph_list_empty(&m->facts))
+    ph__fact_drop(h, PH_CONTAINER(m->facts.next, ph_fact, in_owner));
+}
+
+void ph__registry_free(ph_hub *h) {
+  for (size_t b = 0; b < PH_BUCKETS; b++)
+    while (!ph_list_empty(&h->buckets[b])) {
+      ph_row *r = PH_CONTAINER(h->buckets[b].next, ph_row, bucket);
+      while (r->facts) ph__fact_drop(h, r->facts);
+      while (r->ended) ended_free(h, r->ended);
+      while (r->live) {
+        ph_intent *in = r->live;
+        r->live = in->next;
+        intent_free(h, in);
+      }
+      r->child = NULL;
+      r->reqs = NULL;
+      ph__row_release(h, r);
+    }
+  ph_index_deinit(&h->rows);
+}
+
+/* ---- Reads */
+
+ph_row *ph_hub_find(ph_hub *h, const char *id, size_t len) {
+  ph_row *r = ph__row_find(h, id, len, ph_ring_hash(id, len));
+  return r && r->live ? r : NULL;
+}
+
+const char *ph_row_id(const ph_row *r, size_t *len) {
+  *len = r->id_len;
+  return r->id;
+}
+
+ph_spec *ph_row_spec(const ph_row *r) {
+  return r->live->spec;
+}
+ph_bytes *ph_row_metadata(const ph_row *r) {
+  return r->live->meta;
+}
+size_t ph_hub_count(const ph_hub *h) {
+  return h->live_count;
+}
+
+static bool runs(const ph_hub *h, const ph_fact *f) {
+  return f->state == PH_FACT_RUNNING && (f->owner->included || f->owner == &h->self);
+}
+
+/* the instance with the smallest node name above `above` (NULL: the smallest) */
+static const ph_fact *next_instance(const ph_hub *h, const ph_row *r, const char *above) {
+  const ph_fact *best = NULL;
+  for (const ph_fact *f = r->facts; f; f = f->next) {
+    if (!runs(h, f) || (above && strcmp(f->owner->node->name, above) <= 0)) continue;
+    if (!best || strcmp(f->owner->node->name, best->owner->node->name) < 0) best = f;
+  }
+  return best;
+}
+
+bool ph_row_instance(ph_hub *h, const ph_row *r, size_t i, ph_pid *pid, const ph_nodeent **node) {
+  const ph_fact *f = next_instance(h, r, NULL);
+  while (f && i-- > 0) f = next_instance(h, r, f->owner->node->name);
+  if (!f) return false;
+  *pid = ph_pid_make(f->owner->node->index, f->serial);
+  if (node) *node = f->owner->node;
+  return true;
+}
+
+ph_pid ph_row_pid(ph_hub *h, const ph_row *r) {
+  const ph_fact *best = NULL;
+  for (const ph_fact *f = r->facts; f; f = f->next) {
+    if (!runs(h, f)) continue;
+    if (f->owner == &h->self) return ph_pid_make(PH_SELF, f->serial);
+    if (!best || strcmp(f->owner->node->name, best->owner->node->name) < 0) best = f;
+  }
+  return best ? ph_pid_make(best->owner->node->index, best->serial) : 0;
+}
+
+const char *ph_row_waiting(ph_hub *h, const ph_row *r) {
+  const char *why = "moving";
+  if (!r->facts) return why;
+  for (const ph_fact *f = r->facts; f; f = f->next) {
+    if (runs(h, f)) return NULL;
+    if (f->state == PH_FACT_BACKOFF || f->state == PH_FACT_FAILED) why = "backoff";
+  }
+  return why;
+}
+
+ph_row *ph_hub_next(ph_hub *h, ph_index_iter *it) {
+  ph_row *r;
+  while ((r = ph_index_next(&h->rows, it)))
+    if (r->live) return r;
+  return NULL;
+}
+
+ph_row *ph_hub_next_local(ph_hub *h, ph_row *prev) {
+  ph_list *l = prev ? ph__fact_find(prev, &h->self)->in_owner.next : h->self.facts.next;
+  for (; l != &h->self.facts; l = l->next) {
+    ph_fact *f = PH_CONTAINER(l, ph_fact, in_owner);
+    if (f->state == PH_FACT_RUNNING && f->row->live) return f->row;
+  }
+  return NULL;
+}
