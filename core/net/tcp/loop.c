@@ -252,7 +252,7 @@ static void flush(ph_loop *l) {
 
 void ph_loop_free(ph_loop *l) {
   if (!l) return;
-  ph__standby_stop(l);
+  ph_loop_standby_stop(l);
   flush(l);
   ph__tcp_shut(l->tcp);
   if (l->signals_ready) {

@@ -29,6 +29,7 @@ void ph_loop_hooks_set(ph_loop *l, const ph_loop_hooks *h);
 /* Starts the standby thread (all signals blocked in it). Without it the loop only runs inside
  * ph_loop_poll. */
 int ph_loop_standby(ph_loop *l) PH_MUST_CHECK;
+void ph_loop_standby_stop(ph_loop *l); /* joins it, if there is one */
 /* Stops and joins the standby, closes everything, frees. After it no thread, file or socket is
  * left. */
 void ph_loop_free(ph_loop *l);

@@ -152,7 +152,7 @@ int ph_loop_standby(ph_loop *l) {
   return 0;
 }
 
-void ph__standby_stop(ph_loop *l) {
+void ph_loop_standby_stop(ph_loop *l) {
   if (!l->has_standby) return;
   pthread_mutex_lock(&l->nap);
   atomic_store(&l->stop, true);
@@ -161,6 +161,7 @@ void ph__standby_stop(ph_loop *l) {
   uv_async_send(&l->async);
   pthread_join(l->standby, NULL);
   l->has_standby = false;
+  atomic_store(&l->stop, false);
 }
 
 void ph__standby_deinit(ph_loop *l) {

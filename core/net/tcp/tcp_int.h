@@ -63,7 +63,6 @@ void ph__loop_wait(ph_loop *l, uint64_t until);
 
 int ph__standby_init(ph_loop *l);
 void ph__standby_deinit(ph_loop *l);
-void ph__standby_stop(ph_loop *l); /* joins it */
 /* takes the mutex, from the standby if need be */
 void ph__loop_take(ph_loop *l);
 void ph__loop_enter(ph_loop *l); /* the interpreter comes into the loop: takes the mutex */
