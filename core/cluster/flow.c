@@ -117,8 +117,14 @@ static void consume(ph__link *l, uint64_t n) {
   l->pending += n - before;
 }
 
+/* The sender may begin a frame as long as it has credit: it may be over by one frame. */
+static bool overrun(const ph__link *l) {
+  return l->received + l->split.fragments > l->granted + PH_FRAGMENT + PH_FRAME_HEADER;
+}
+
 int ph__flow_received(ph__link *l, const uint8_t *p, size_t n, size_t wire) {
   l->received += wire;
+  if (overrun(l)) return PH_EMALFORMED;
   l->owed += l->ahead;
   l->ahead = 0;
   l->unconsumed += wire;
@@ -131,8 +137,7 @@ int ph__flow_received(ph__link *l, const uint8_t *p, size_t n, size_t wire) {
 }
 
 int ph__flow_check(ph__link *l) {
-  uint64_t have = l->received + l->split.fragments;
-  if (have > l->granted + PH_FRAGMENT + PH_FRAME_HEADER) return PH_EMALFORMED;
+  if (overrun(l)) return PH_EMALFORMED;
   grant(l);
   return 0;
 }

@@ -4,11 +4,18 @@
 
 enum { DIFFER_AGAIN = 64 };
 
+/* a link at rest keeps no large buffer */
+static void trim(ph_buf *b) {
+  if (b->cap > PH__KEEP && ph_buf_size(b) == 0) ph_buf_deinit(b);
+}
+
 void ph__heartbeat_send(ph__link *l) {
   ph_cluster *c = l->c;
-  if (!l->wrote && l->out.cap > PH__KEEP_OUT && ph_buf_size(&l->out) == 0)
-    ph_buf_deinit(&l->out); /* a link at rest keeps no large buffer */
-  l->wrote = false;
+  if (!l->busy) {
+    trim(&l->out);
+    trim(&l->split.in);
+  }
+  l->busy = false;
   ph_buf *b = ph__control(c, PH_M_HEARTBEAT, 3);
   ph_w_uint(b, c->beat_seq);
   ph_w_uint(b, ph__stall(c));

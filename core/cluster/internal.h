@@ -37,10 +37,10 @@ enum {
   PH__HEARSAY = 4096,               /* targets known from PEERS only */
   PH__LOST_MAX = 1024,              /* nodes that went without leaving and are redialled */
   PH__ONCE = 128,
-  PH__KEEP_OUT = 4 * 1024, /* capacity that an idle link's buffer keeps */
-  PH__REDIAL_MIN = 500,    /* ms */
-  PH__REDIAL_MAX = 10000,  /* ms */
-  PH__PROBE_WAIT = 1000    /* ms */
+  PH__KEEP = 4 * 1024,    /* capacity that a buffer of an idle link keeps */
+  PH__REDIAL_MIN = 500,   /* ms */
+  PH__REDIAL_MAX = 10000, /* ms */
+  PH__PROBE_WAIT = 1000   /* ms */
 };
 
 typedef struct ph__node ph__node;
@@ -93,7 +93,7 @@ struct ph__link {
   uint64_t sent, allowed;
   ph_list queue;
   size_t queued, filled; /* payload bytes in queue; bytes the socket had not taken when last seen */
-  bool wrote;            /* more than PH__KEEP_OUT at once, since the last heartbeat */
+  bool busy;             /* wrote or read more than PH__KEEP at once, since the last heartbeat */
 
   /* Receiving: `received` counts messages that are whole (split.fragments the one that is not).
    * granted - received - fragments is what the other may still send. Bytes of an unfinished

@@ -142,7 +142,7 @@ int ph__link_write(ph__link *l) {
   if (err < 0) return err;
   c->stats.bytes_out += n;
   ph_buf_reset(&l->out);
-  if (n > PH__KEEP_OUT) l->wrote = true;
+  if (n > PH__KEEP) l->busy = true;
   l->filled = c->t->ops->queued(c->t, l->conn);
   return l->filled > PH__SOCKET_MAX ? PH_ETIMEOUT : 0;
 }
@@ -315,6 +315,7 @@ static void on_data(void *ctx, ph_conn *conn, void *user, const uint8_t *p, size
   ph__enter(c);
   c->stats.bytes_in += n;
   l->heard = c->seen;
+  if (n > PH__KEEP) l->busy = true;
   feed(l, p, n);
   ph__exit(c);
 }

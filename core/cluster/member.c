@@ -200,11 +200,13 @@ void ph__member_lost(ph__node *node) {
   if (node->peer) ph__want(c, node->down_due);
   ph__challenge_over(node);
   if (node->link) return;
-  /* At once; but links that break again and again right after they were made wait longer. */
-  uint64_t delay = 0;
+  /* At once; but links that break again and again right after they were made wait longer, though
+   * not so long that the node is taken for dead. */
+  uint64_t delay = 0, most = c->timeout / PH_MS(1) / 4;
   if (node->flaps > 1) {
     uint32_t shift = node->flaps - 2;
     delay = shift < FLAP_SHIFT ? (uint64_t)PH__REDIAL_MIN << shift : PH__REDIAL_MAX;
+    if (delay > most) delay = most;
   }
   ph__redial(node, delay);
 }
