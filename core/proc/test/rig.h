@@ -113,7 +113,7 @@ static inline void rig_init(rig *r, int count) {
   r->tail = &r->head;
   r->count = count;
   for (int i = 0; i < count; i++) {
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "n%d@rig", i);
     assert_int_equal(rig_node_init(r, i), 0);
     assert_int_equal(ph_sys_name(&r->node[i].sys, name, strlen(name), (uint64_t)i + 1), 0);
