@@ -40,11 +40,11 @@ static void on_drain(void *ctx, ph_conn *conn, void *user) {
   (void)ctx, (void)conn, (void)user;
 }
 
-raw *raw_new(sim *s, bool listens) {
+static raw *make(sim *s, int host, bool listens) {
   raw *r = calloc(1, sizeof *r);
   assert_non_null(r);
   r->s = s;
-  r->host = sim_host(s);
+  r->host = host;
   r->t = s->n[r->host].t;
   r->t->ev = (ph_transport_events){.ctx = r,
                                    .on_accept = on_accept,
@@ -55,6 +55,15 @@ raw *raw_new(sim *s, bool listens) {
   char bound[64];
   if (listens) assert_int_equal(r->t->ops->listen(r->t, "0:0", bound, sizeof bound), 0);
   return r;
+}
+
+raw *raw_new(sim *s, bool listens) {
+  return make(s, sim_host(s), listens);
+}
+
+raw *raw_on(sim *s, int host, bool listens) {
+  assert_int_equal(ph_memnet_restart(s->net, host, &s->n[host].t), 0);
+  return make(s, host, listens);
 }
 
 raw_conn *raw_dial(raw *r, int host) {

@@ -23,8 +23,9 @@ typedef struct raw {
   int count;
 } raw;
 
-raw *raw_new(sim *s, bool listens);   /* a host of its own; freed by free() before sim_end */
-raw_conn *raw_dial(raw *r, int host); /* and waits until it is open */
+raw *raw_new(sim *s, bool listens);          /* a host of its own; freed by free() before sim_end */
+raw *raw_on(sim *s, int host, bool listens); /* in place of a node that crashed */
+raw_conn *raw_dial(raw *r, int host);        /* and waits until it is open */
 void raw_write(raw_conn *c, const void *p, size_t n);
 int raw_open(const raw *r); /* how many connections are open */
 /* a HELLO frame of this name, as a client of the first protocol sends it */

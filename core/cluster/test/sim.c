@@ -61,6 +61,10 @@ static void emit(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p
   assert_non_null(peer);
   assert_true(peer->up);
   if (type == PH_EV_NODE_DOWN) peer->up = false;
+  if (type == PH_EV_XOFF || type == PH_EV_XON) { /* in turns, beginning with XOFF */
+    assert_int_equal(peer->xoff, type == PH_EV_XON);
+    peer->xoff = type == PH_EV_XOFF;
+  }
   if (type != PH_EV_FRAME) {
     record(n, type, a, b, peer->name);
     return;
@@ -193,7 +197,19 @@ int sim_send(sim *s, int i, const char *name, const void *p, size_t n) {
 
 /* ---- running ---- */
 
+static void greet(sim_node *n, sim_peer *peer) {
+  uint8_t *bytes = calloc(1, n->greeting);
+  assert_non_null(bytes);
+  peer->greeted = true;
+  assert_int_equal(ph_cluster_command(n->c, PH_CMD_SEND, peer->id, 0, bytes, n->greeting), 0);
+  free(bytes);
+}
+
+/* the other machine's part of a turn */
 static void consume(sim_node *n) {
+  for (int i = 0; i < n->peer_count && n->greeting; i++) {
+    if (!n->peers[i].greeted) greet(n, &n->peers[i]);
+  }
   if (n->hold) return;
   for (int i = 0; i < n->peer_count; i++) {
     sim_peer *peer = &n->peers[i];

@@ -26,7 +26,7 @@ typedef struct sim_event {
 typedef struct sim_peer {
   uint64_t id, to_consume, incarnation;
   char name[64];
-  bool up;
+  bool up, xoff, greeted;
 } sim_peer;
 
 typedef struct sim_node {
@@ -37,6 +37,7 @@ typedef struct sim_node {
   ph_cluster *c;
   int host;
   bool paused, hold, frozen; /* hold: consumes nothing; frozen: its other machine does not run */
+  size_t greeting;           /* sends so many bytes to whoever comes up */
   sim_event *events;
   size_t event_count, event_cap;
   sim_peer peers[SIM_PEERS];

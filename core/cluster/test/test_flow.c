@@ -183,7 +183,7 @@ static void many_big_messages_are_bounded(void **state) {
   sim_join(&s, 0, 1);
   assert_true(sim_until(&s, sim_mesh, 1000));
   s.n[1].hold = true;
-  size_t n = 4 * MIB;
+  size_t n = 4 * MIB + 100 * KIB; /* ends within a window */
   uint8_t *big = calloc(1, n);
   for (int i = 0; i < 10; i++) assert_int_equal(sim_send(&s, 0, "n1@sim", big, n), 0);
   free(big);
@@ -217,6 +217,25 @@ static void overrun_closes_the_link(void **state) {
   sim_end(&s);
 }
 
+/* The first message is there with the WELCOME, in one piece. */
+static void data_right_behind_the_welcome(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; seed < 30; seed++) {
+    sim s;
+    sim_init(&s, seed);
+    for (int i = 0; i < 2; i++) sim_add(&s);
+    s.n[0].greeting = s.n[1].greeting = 200 * KIB;
+    sim_join(&s, 0, 1);
+    assert_true(sim_until(&s, sim_mesh, 1000));
+    sim_ms(&s, 10);
+    for (int i = 0; i < 2; i++) {
+      assert_int_equal(s.n[i].frame_bytes, 200 * KIB);
+      assert_int_equal(s.n[i].event_count, 1);
+    }
+    sim_end(&s);
+  }
+}
+
 /* What was handed on before a reset gives no credit on the link after it. */
 static void late_consumption_after_a_reset(void **state) {
   (void)state;
@@ -235,18 +254,48 @@ static void late_consumption_after_a_reset(void **state) {
   ph_memnet_break(s.net, 0, 1);
   sim_ms(&s, 100);
   assert_int_equal(sim_told(&s, 0, PH_EV_XON, NULL), 1); /* what was queued is lost */
-  s.n[1].hold = false;
-  sim_ms(&s, 100);
   assert_true(held > 0);
+  assert_int_equal(sim_send(&s, 0, "n1@sim", bytes, sizeof bytes), 0); /* on the new link */
+  sim_ms(&s, 10);
   ph__link *l = link_of(&s, 1);
-  assert_int_equal(l->granted, s.cfg.window);
-  assert_int_equal(l->pending + l->received, 0);
+  sim_peer *peer = sim_peer_of(&s, 1, "n0@sim");
+  assert_int_equal(l->node->stale, held);
+  sim_command(&s, 1, PH_CMD_CONSUMED, peer->id, held, NULL, 0);
+  peer->to_consume -= held;
   assert_int_equal(l->node->stale, 0);
+  assert_int_equal(l->unconsumed, sizeof bytes + PH_FRAME_HEADER);
+  assert_int_equal(l->granted + l->pending, s.cfg.window);
+  s.n[1].hold = false;
   for (int i = 0; i < 40; i++) {
     assert_int_equal(sim_send(&s, 0, "n1@sim", bytes, sizeof bytes), 0);
     sim_ms(&s, 10);
   }
   assert_int_equal(l->granted + l->pending, s.cfg.window + l->received);
+  sim_end(&s);
+}
+
+static bool nobody_sees_anyone(sim *s) {
+  return sim_ups(s, 0) == 0 && sim_ups(s, 1) == 0;
+}
+
+static void xoff_ends_with_the_peer(void **state) {
+  (void)state;
+  sim s;
+  pair(&s, 11);
+  s.n[1].hold = true;
+  static uint8_t bytes[60 * KIB];
+  for (int k = 1; k <= 2; k++) {
+    for (int i = 0; i < 150; i++)
+      assert_int_equal(sim_send(&s, 0, "n1@sim", bytes, sizeof bytes), 0);
+    sim_ms(&s, 100);
+    assert_int_equal(sim_told(&s, 0, PH_EV_XOFF, NULL), k);
+    sim_cut(&s, 0, 1, true);
+    assert_true(sim_until(&s, nobody_sees_anyone, 10000));
+    sim_cut(&s, 0, 1, false);
+    assert_true(sim_until(&s, sim_mesh, 20000));
+    sim_ms(&s, 100);
+    assert_int_equal(sim_told(&s, 0, PH_EV_XON, NULL), 0);
+  }
   sim_end(&s);
 }
 
@@ -316,7 +365,9 @@ int main(void) {
       cmocka_unit_test(big_message_does_not_delay_heartbeats),
       cmocka_unit_test(many_big_messages_are_bounded),
       cmocka_unit_test(overrun_closes_the_link),
+      cmocka_unit_test(data_right_behind_the_welcome),
       cmocka_unit_test(late_consumption_after_a_reset),
+      cmocka_unit_test(xoff_ends_with_the_peer),
       cmocka_unit_test(socket_is_not_overfilled),
       cmocka_unit_test(answers_do_not_pile_up),
       cmocka_unit_test(idle_links_are_small),

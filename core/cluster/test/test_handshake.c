@@ -404,6 +404,45 @@ static void unknown_types_and_more_fields_are_skipped(void **state) {
   sim_end(&s);
 }
 
+static void too_large_a_frame(void **state) {
+  (void)state;
+  sim s;
+  pair(&s, 15);
+  static uint8_t bytes[PH_FRAGMENT + 1];
+  inject(&s, PH_FRAME_DATA, bytes, sizeof bytes);
+  sim_ms(&s, 500);
+  assert_int_equal(sim_told(&s, 0, PH_EV_LINK_RESET, NULL), 1);
+  assert_int_equal(s.n[0].frames, 0);
+  sim_end(&s);
+}
+
+/* Whoever is not proven cannot end redialling by saying that nobody is wanted here. */
+static void stranger_cannot_stop_redialling(void **state) {
+  (void)state;
+  sim s;
+  pair(&s, 16);
+  sim_crash(&s, 1);
+  raw *r = raw_on(&s, 1, true);
+  const uint8_t reject[] = {0, 0, 0, 4, 0, 0x92, PH_M_REJECT, -PH_ECLOSED};
+  ph_buf b;
+  ph_buf_init(&b, &s.te.env);
+  raw_hello(&s.te, &b, "n1@sim", 100);
+  assert_int_equal(ph_buf_append(&b, reject, sizeof reject), 0);
+  int answered = 0;
+  for (int i = 0; i < 3000; i++) {
+    for (; answered < r->count; answered++)
+      raw_write(&r->conns[answered], ph_buf_at(&b), ph_buf_size(&b));
+    sim_ms(&s, 10);
+  }
+  ph_buf_deinit(&b);
+  assert_true(answered > 3);
+  ph_memnet_crash(s.net, 1);
+  sim_restart(&s, 1, "n1@sim", 200);
+  assert_true(sim_until(&s, sim_mesh, 13000));
+  sim_end(&s);
+  free(r);
+}
+
 /* A link that breaks each time it is made is not made again without a pause. */
 static void flapping_is_slowed(void **state) {
   (void)state;
@@ -521,6 +560,8 @@ int main(void) {
       cmocka_unit_test(every_control_type_with_wrong_fields),
       cmocka_unit_test(each_of_these_closes_the_link),
       cmocka_unit_test(unknown_types_and_more_fields_are_skipped),
+      cmocka_unit_test(too_large_a_frame),
+      cmocka_unit_test(stranger_cannot_stop_redialling),
       cmocka_unit_test(flapping_is_slowed),
       cmocka_unit_test(every_allocation_fails_once),
       cmocka_unit_test(no_memory_for_a_while),

@@ -10,10 +10,13 @@ static void three_from_one_known_peer(void **state) {
   for (int i = 0; i < 3; i++) sim_add(&s);
   sim_join(&s, 1, 0);
   sim_join(&s, 2, 0);
-  assert_true(sim_until(&s, sim_mesh, 1000));
+  assert_true(sim_until(&s, sim_mesh, 50));
+  int late = sim_add(&s); /* the others are told of it, the lower dial at once */
+  sim_join(&s, late, 2);
+  assert_true(sim_until(&s, sim_mesh, 50));
   sim_ms(&s, 20000);
-  for (int i = 0; i < 3; i++) {
-    assert_int_equal(sim_told(&s, i, PH_EV_NODE_UP, NULL), 2);
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(sim_told(&s, i, PH_EV_NODE_UP, NULL), 3);
     assert_int_equal(sim_told(&s, i, PH_EV_NODE_DOWN, NULL), 0);
     assert_int_equal(sim_told(&s, i, PH_EV_LINK_RESET, NULL), 0);
   }
@@ -26,7 +29,7 @@ static void chain_forms_a_mesh(void **state) {
   sim_init(&s, 2);
   for (int i = 0; i < 7; i++) sim_add(&s);
   for (int i = 1; i < 7; i++) sim_join(&s, i, i - 1);
-  assert_true(sim_until(&s, sim_mesh, 5000));
+  assert_true(sim_until(&s, sim_mesh, 900)); /* before any heartbeat */
   sim_end(&s);
 }
 
@@ -313,7 +316,16 @@ static void leave_is_not_redialled(void **state) {
     assert_int_equal(sim_last(&s, i, PH_EV_NODE_DOWN, "n2@sim")->b, 1);
     assert_true(ph_list_empty(&s.n[i].c->targets));
   }
-  sim_ms(&s, 1000);
+  /* late hearsay of it changes nothing */
+  ph__link *l = PH_CONTAINER(s.n[1].c->links.next, ph__link, in_all);
+  const uint8_t peers[] = {0x92, PH_M_PEERS, 0x91, 0x93, 0xa6, 'n', '2', '@', 's',
+                           'i',  'm',        100,  0xa5, 'm',  'e', 'm', ':', '2'};
+  assert_int_equal(ph_frame_write(&l->out, PH_FRAME_CONTROL, peers, sizeof peers), 0);
+  ph__link_dirty(l);
+  for (int i = 0; i < 100; i++) {
+    sim_ms(&s, 10);
+    assert_true(ph_list_empty(&s.n[0].c->targets));
+  }
   sim_crash(&s, 2);
   sim_restart(&s, 2, "n2@sim", 300);
   sim_ms(&s, 60000);
