@@ -191,6 +191,11 @@ int ph_cluster_command(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, con
   case PH_CMD_LEAVE:
     ph__leave_start(c);
     break;
+  case PH_CMD_RESET: {
+    ph__node *node = ph__node_of(c, a);
+    if (node && node->link) ph__link_failed(node->link, PH_ECLOSED);
+    break;
+  }
   default:
     err = PH_EINVAL;
   }
