@@ -393,7 +393,7 @@ int ph_rt_start(ph_rt *rt, const ph_cluster_config *cfg) {
   if (rc) return rc;
   rt->last_incarnation = c.incarnation;
   rc = ph_loop_standby(rt->loop);
-  if (rc == 0) rc = ph_sys_name(&rt->node.sys, c.name, strlen(c.name), c.incarnation);
+  if (rc == 0) rc = ph_node_name(&rt->node, c.name, strlen(c.name), c.incarnation);
   if (rc) {
     end_cluster(rt);
     return rc;
