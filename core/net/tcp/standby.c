@@ -17,13 +17,12 @@
  *    each poll, and what was sent before a poll ends that poll.
  * 3. The standby decides on a seq that is stale once it has the mutex: it looks again. */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
 #include "net/tcp/tcp_int.h"
 
-enum { TICK_MS = 5, HANDBACK_SPINS = 20 };
+enum { TICK_MS = 5 };
 
 static bool away(uint64_t seq) {
   return seq & 1;
@@ -35,14 +34,6 @@ void ph__loop_take(ph_loop *l) {
   if (pthread_mutex_trylock(&l->mutex) == 0) return;
   atomic_store(&l->wanted, true);
   uv_async_send(&l->async);
-  /* a blocking lock pays a wake between cores that a standby about to let go does not need */
-  for (int i = 0; i < HANDBACK_SPINS; i++) {
-    sched_yield();
-    if (pthread_mutex_trylock(&l->mutex) == 0) {
-      atomic_store(&l->wanted, false);
-      return;
-    }
-  }
   pthread_mutex_lock(&l->mutex);
   atomic_store(&l->wanted, false);
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +18,26 @@
 
 #include "net/tcp/tcp_int.h"
 #include "net/test/netenv.h"
+
+/* The resolver of these tests: "missing.test" is not known, "slow.test" keeps its caller waiting
+ * until the test lets go, as a name server does that cannot be reached; the rest is libc's. */
+static atomic_bool slow_released;
+static atomic_int slow_callers;
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *host, const char *port,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **out) {
+  int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+  *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+  size_t n = strlen(host);
+  if (n < 5 || strcmp(host + n - 5, ".test") != 0 || (hints->ai_flags & AI_NUMERICHOST))
+    return real(host, port, hints, out);
+  if (strcmp(host, "slow.test") != 0) return EAI_NONAME;
+  atomic_fetch_add(&slow_callers, 1);
+  while (!atomic_load(&slow_released)) usleep(1000);
+  atomic_fetch_sub(&slow_callers, 1);
+  return EAI_AGAIN;
+}
 
 /* what one end has seen */
 typedef struct side {
@@ -269,22 +290,30 @@ static void dials_host_names_off_this_thread(void **state) {
     assert_int_equal(many[i].err, 0);
   }
   assert_int_equal(many[0].opened + many[19].opened, 0);
-  int err = dial_err("no-such-host.invalid:80", 3000);
-  assert_true(err == PH_ENOTFOUND || err == PH_EUNREACHABLE || err == PH_ETIMEOUT);
+  assert_int_equal(dial_err("missing.test:80", 3000), PH_ENOTFOUND);
   end();
   assert_int_equal(ne_count("/proc/self/task"), tasks);
 }
 
-static void free_does_not_wait_for_name_servers(void **state) {
+static void a_silent_name_server_holds_nobody_up(void **state) {
   (void)state;
-  begin(false);
-  for (int i = 0; i < 12; i++) {
-    ph_conn *c;
-    assert_int_equal(w.tr->ops->dial(w.tr, "no-such-host.invalid:80", 60000, &w.dialer, &c), 0);
-  }
+  int tasks = ne_count("/proc/self/task");
+  begin(true);
+  atomic_store(&slow_released, false);
+  assert_int_equal(dial_err("slow.test:80", 50), PH_ETIMEOUT);
+  side many[12];
+  memset(many, 0, sizeof many);
+  for (int i = 0; i < 12; i++)
+    assert_int_equal(w.tr->ops->dial(w.tr, "slow.test:80", 60000, &many[i], &many[i].c), 0);
+  UNTIL(atomic_load(&slow_callers) == 8); /* as many threads as there may be */
+  assert_int_equal(dial_err(w.bound, 1000), 0);
   uint64_t start = ne_now(NULL);
   end();
-  assert_true(ne_now(NULL) - start < PH_MS(1000));
+  assert_true(ne_now(NULL) - start < PH_MS(500));
+  atomic_store(&slow_released, true);
+  uint64_t limit = ne_now(NULL) + PH_MS(5000);
+  while (ne_count("/proc/self/task") != tasks && ne_now(NULL) < limit) usleep(1000);
+  assert_int_equal(ne_count("/proc/self/task"), tasks);
 }
 
 static void tries_every_address(void **state) {
@@ -378,6 +407,9 @@ static void flushes_on_close(void **state) {
   pid_t pid = fork();
   if (pid == 0) {
     int fd = accept(l, NULL, NULL);
+    usleep(50000);
+    shutdown(fd, SHUT_WR); /* its end comes before it has taken all: it still reads */
+    usleep(50000);
     char buf[65536];
     size_t got = 0;
     for (ssize_t rc; (rc = read(fd, buf, sizeof buf)) > 0;) got += (size_t)rc;
@@ -424,12 +456,12 @@ static void a_reset_peer_raises_no_sigpipe(void **state) {
   sa.sin_port = htons((uint16_t)atoi(strchr(w.bound, ':') + 1));
   assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
   UNTIL(w.server.accepted);
-  struct linger hard = {1, 0};
-  setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-  put(&w.server, "never read", 10);
-  close(fd);
+  close(fd);   /* an end, not yet seen here; the first write is answered by a reset */
   int err = 0; /* SIGPIPE has its default action: raised, it would end the test */
-  for (int i = 0; i < 100 && err == 0; i++) err = w.tr->ops->write(w.tr, w.server.c, "x", 1);
+  for (int i = 0; i < 1000 && err == 0; i++) {
+    err = w.tr->ops->write(w.tr, w.server.c, "x", 1);
+    usleep(100);
+  }
   assert_int_equal(err, PH_ECLOSED);
   assert_int_equal(w.server.closed, 0);
   UNTIL(w.server.closed);
@@ -660,7 +692,7 @@ static int setup(void **state) {
   te t; /* libuv keeps two files of its own once it has made a loop */
   ne_init(&t);
   ph_loop_free(ph_loop_new(&t.env));
-  return 0;
+  return ne_warm_up();
 }
 
 static int teardown(void **state) {
@@ -696,6 +728,7 @@ int main(void) {
       TEST(refused_and_bad_targets),
       TEST(never_connects_to_itself),
       TEST(dials_host_names_off_this_thread),
+      TEST(a_silent_name_server_holds_nobody_up),
       TEST(tries_every_address),
       TEST(a_dial_nobody_answers_times_out),
       TEST(flushes_on_close),
@@ -707,8 +740,6 @@ int main(void) {
       TEST(keeps_odd_names_inside_its_directory),
       TEST(distrusts_a_directory_others_can_use),
       TEST(out_of_memory),
-      /* last, and without the count: it may leave threads behind that hold a file */
-      cmocka_unit_test(free_does_not_wait_for_name_servers),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
