@@ -24,7 +24,8 @@ typedef struct ph_cluster_config {
   const char *advertise; /* NULL: the address really listened on */
   const void *cookie; /* may be empty only where the caller has checked that listen is loopback */
   size_t cookie_len;
-  uint64_t heartbeat_interval, heartbeat_timeout, stall_timeout; /* ms */
+  uint64_t heartbeat_interval, heartbeat_timeout; /* ms; timeout at least two intervals */
+  uint64_t stall_timeout;                         /* ms; 0: never */
   size_t max_message;
   size_t window;              /* credit a link has, bytes; 0: 4 MiB */
   uint32_t max_unproven;      /* unproven connections; 0: 64 */
@@ -60,11 +61,17 @@ enum {                  /* commands, from the other machine */
 typedef struct ph_cluster ph_cluster;
 typedef void (*ph_emit)(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t n);
 
-/* Listens and announces the name. Errors: PH_ENOMEM, PH_EINVAL, PH_EIO, and what listen returns. */
+/* Listens and announces the name; takes over t->ev. Errors: PH_ENOMEM, PH_EINVAL, PH_EIO, and what
+ * listen returns. */
 int ph_cluster_new(const ph_env *env, ph_transport *t, const ph_cluster_config *cfg, ph_emit emit,
                    void *ctx, ph_cluster **out) PH_MUST_CHECK;
 void ph_cluster_free(ph_cluster *c); /* closes at once, tells nobody, emits nothing */
 const char *ph_cluster_address(const ph_cluster *c); /* "host:port" listened on */
+/* Call ph_cluster_turn after one or more commands: what they wrote leaves there. Errors: PH_EINVAL
+ * (unknown command, malformed text), PH_ENOMEM, PH_ECLOSED (after LEAVE), SEND: PH_ETOOLARGE; no
+ * error when the peer is gone. A SEND that fails for lack of memory resets the link, so that both
+ * sides are told (LINK_RESET). What is sent while a link is being made again is dropped; LINK_RESET
+ * follows. A CONNECT that fails at once also emits CONNECTED. */
 int ph_cluster_command(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, const void *p,
                        size_t n);
 /* after LEAVE: true once every link is closed and flushed */

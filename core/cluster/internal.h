@@ -11,6 +11,10 @@
  *   redial.c     whom to dial and when; requests to connect
  *   depart.c     leaving and disconnecting
  *
+ * Control messages: HELLO, PROOF, WELCOME, REJECT (handshake.c); HEARTBEAT (heartbeat.c); PEERS
+ * (peers.c); GRANT [7, bytes]: the other may send so many more data bytes; PROBE [9, seq], answered
+ * by PROBE_ACK [10, seq]; LEAVE [8] and DISCONNECT [11], after which the receiver closes.
+ *
  * Nothing is freed while a call is under way: what ended is marked dead, put aside and freed when
  * the outermost entry returns (ph__exit). So any function may end any link or target, and its
  * caller looks at `state` or `dead` afterwards. Due times are plain fields that a scan over all
@@ -37,7 +41,7 @@ enum {
   PH__HEARSAY = 4096,               /* targets known from PEERS only */
   PH__LOST_MAX = 1024,              /* nodes that went without leaving and are redialled */
   PH__ONCE = 128,
-  PH__KEEP = 4 * 1024,    /* capacity that a buffer of an idle link keeps */
+  PH__KEEP = 512,         /* capacity that a buffer of an idle link keeps */
   PH__REDIAL_MIN = 500,   /* ms */
   PH__REDIAL_MAX = 10000, /* ms */
   PH__PROBE_WAIT = 1000   /* ms */
