@@ -68,6 +68,7 @@ static void start(ph_hub *h, const ph_deferred *d, const char *id) {
     ph_intent in = {.num = d->num,
                     .hlc = d->proposal ? 0 : ph__clock(h),
                     .writer = PH_SELF,
+                    .fresh = true,
                     .confirmed = d->proposal,
                     .spec = d->spec,
                     .meta = d->meta};

@@ -87,6 +87,7 @@ int ph__child_start(ph_hub *h, ph_row *r) {
   c->hub = h;
   c->row = r;
   c->num = r->live->num;
+  r->live->fresh = false;
   c->spec = ph_spec_ref(r->live->spec);
   ph_timer_init(&c->timer, timer);
   ph_list_init(&c->list);

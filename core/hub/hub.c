@@ -231,7 +231,7 @@ void ph_hub_free(ph_hub *h) {
   ph__routes_end(h);
   ph__ops_end(h, PH_ENOTALIVE);
   ph__children_kill(h);
-  ph__members_free(h);
+  ph__hub_members_free(h);
   ph__registry_free(h);
   ph__batch_free(h, h->changes);
   ph__batch_free(h, h->facts);

@@ -53,6 +53,7 @@ typedef struct ph_intent {
   ph_number num;
   uint64_t hlc;
   uint32_t writer; /* node index */
+  bool fresh;      /* written here, in the view acted on, and not yet started */
   bool confirmed;
   ph_spec *spec;
   ph_bytes *meta;
@@ -261,7 +262,8 @@ struct ph_hub {
   ph_list members; /* every node in view, whether it runs the hub or not */
   size_t hellos;   /* of them with `hello` */
   size_t others;   /* of them in the view acted on */
-  ph_list gone;    /* ph_gone: incarnations that went down without leaving */
+  bool meeting; /* some run the hub and are not in the view yet: they may hold what they tell of */
+  ph_list gone; /* ph_gone: incarnations that went down without leaving */
   ph_ring ring;
   uint64_t view;   /* hash of the view acted on */
   bool agreed;     /* every member of it has said the same */
@@ -381,7 +383,7 @@ void ph__view_check(ph_hub *h);
 void ph__settle_check(ph_hub *h);
 ph_member *ph__member(ph_hub *h, const ph_nodeent *n);
 ph_member *ph__first(ph_hub *h, uint64_t hash); /* the ring's first; NULL: empty */
-void ph__members_free(ph_hub *h);
+void ph__hub_members_free(ph_hub *h);
 /* ---- op.c: the requester */
 typedef struct ph_answer { /* a row of RESULT */
   uint64_t counter, clock;

@@ -186,6 +186,7 @@ void ph__held_run(ph_hub *h) {
   while (!ph_list_empty(&h->held)) {
     ph_req *q = PH_CONTAINER(h->held.next, ph_req, held);
     if (!covered(h, q)) {
+      if (h->barrier_at && q->barrier <= h->barrier_sent) return; /* its word is on the way */
       h->barrier_wanted = true;
       ph__kick(h);
       return;

@@ -65,6 +65,13 @@ static void held_here(ph_hub *h, ph_row *r) {
   if (first && first != &h->self) move_away(h, c);
 }
 
+/* While others that run the hub are not yet in the view, only what was asked for in this view is
+ * started: they may be about to say that they hold the rest. */
+static bool may_start(ph_hub *h, const ph_row *r) {
+  return r->live && !r->facts && h->agreed && !h->stopping && (!h->meeting || r->live->fresh) &&
+         ph__first(h, r->hash) == &h->self;
+}
+
 static void look(ph_hub *h, ph_row *r) {
   ph__req_row_changed(h, r);
   ph__route_row(h, r);
@@ -74,8 +81,7 @@ static void look(ph_hub *h, ph_row *r) {
     ph__child_stop(h, c);
   } else if (c) {
     held_here(h, r);
-  } else if (r->live && !r->facts && h->agreed && !h->stopping &&
-             ph__first(h, r->hash) == &h->self) {
+  } else if (may_start(h, r)) {
     if (ph__child_start(h, r)) ph__oom(h);
   }
   ph__row_release(h, r);

@@ -160,6 +160,18 @@ int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in) {
   return 1;
 }
 
+/* names enter the digests: they are made anew */
+void ph__renamed(ph_hub *h) {
+  memset(h->digest, 0, sizeof h->digest);
+  h->top = 0;
+  for (size_t b = 0; b < PH_BUCKETS; b++)
+    for (ph_list *l = h->buckets[b].next; l != &h->buckets[b]; l = l->next) {
+      ph_row *r = PH_CONTAINER(l, ph_row, bucket);
+      for (ph_intent *in = r->live; in; in = in->next) digest_flip(h, r, in);
+    }
+  ph__view_changed(h);
+}
+
 /* ---- Tombstones */
 
 bool ph__is_ended(const ph_row *r, ph_number num) {

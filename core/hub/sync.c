@@ -110,6 +110,16 @@ void ph__settle_check(ph_hub *h) {
   ph__kick(h);
 }
 
+static void meeting_check(ph_hub *h) {
+  bool was = h->meeting;
+  h->meeting = false;
+  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+    ph_member *m = PH_CONTAINER(l, ph_member, all);
+    if (m->hello && !m->included) h->meeting = true;
+  }
+  if (was && !h->meeting && h->agreed) ph__place_agreed(h);
+}
+
 static void include_check(ph_hub *h) {
   bool all = true, changed = false;
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
@@ -128,6 +138,7 @@ static void include_check(ph_hub *h) {
     if (!m->included && m->snap_ok && m->rows_ok && m->ready) m->included = changed = true;
   }
   if (changed) ph__view_changed(h);
+  meeting_check(h);
 }
 
 /* to one member, or to all (NULL) */
@@ -211,6 +222,7 @@ static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   end_exchange(h, m);
   ph__facts_drop_all(h, m);
   if (h->barrier_at == m) h->barrier_at = NULL;
+  meeting_check(h);
   if (was) {
     ph__view_changed(h);
     if (!h->freeing) ph__send_digest(h, NULL, false);
@@ -329,6 +341,7 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
   m->hello = true;
   m->nohub = false;
   no_longer_gone(h, m->node);
+  meeting_check(h);
   exchange(h, m);
   return 0;
 }
@@ -636,7 +649,7 @@ void ph__sync_tick(ph_hub *h) {
   ph__tombs_purge(h);
 }
 
-void ph__members_free(ph_hub *h) {
+void ph__hub_members_free(ph_hub *h) {
   ph_list *l;
   while ((l = ph_list_pop(&h->members))) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
