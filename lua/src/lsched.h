@@ -1,0 +1,226 @@
+/* The scheduler of the binding: tasks (coroutines that phub runs), processes of Lua, and the one
+ * context that ties them to the runtime. For the files of this folder that run or park Lua code;
+ * the hub's binding needs only lphub.h.
+ *
+ * A *task* is one coroutine that the scheduler resumes, with the state of the one wait it can be
+ * in. Its kinds: the body of a process, the start of a hub's child, a coroutine of the user's that
+ * waits, and the main chunk, which is never resumed but drives the loop.
+ *
+ * ctx->cur is the task in whose name Lua code runs now. Code in a coroutine of the user's runs in
+ * the name of the task that resumed it: what tells them apart is cur->L == L. */
+#ifndef LSCHED_H
+#define LSCHED_H
+
+#include "lphub.h"
+
+enum { LPH_MAX_NEST = 8, LPH_MAX_POOL = 1024 };
+
+typedef enum lph_kind { LPH_T_PROC, LPH_T_START, LPH_T_FOREIGN, LPH_T_MAIN } lph_kind;
+
+struct lph_task {
+  ph_waiter w; /* first: ph_waiter.done gets the task back from it */
+  lph_ctx *ctx;
+  lua_State *L;
+  uint32_t slot; /* anchors L */
+  uint8_t kind;
+  bool waits;     /* yielded by lph_wait or receive, as against a yield of the user's own */
+  bool over;      /* what it waits for has come: err, msg, reason hold it */
+  bool receiving; /* waits for a message too */
+  bool failed;    /* the body ended by an error: { "error", message, traceback } is on the stack */
+  bool abandoned; /* START: nobody wants its end any more */
+  int nargs;      /* on its stack for the next resume */
+  lph_proc *proc; /* NULL in the name of a process that is not Lua's */
+  ph_pid self;
+  lua_KFunction k; /* goes on when the wait is over */
+  void *user;
+  int err;
+  uint64_t until;     /* gen_server: when its turn is over */
+  ph_msg *msg, *scan; /* scan: the last message that receive has looked at */
+  ph_bytes *reason;
+  ph_bytes *exit_reason; /* START: it called process.exit */
+  lph_done done;         /* START */
+  void *arg;
+  ph_list list;   /* FOREIGN: in proc->foreign; START: in ctx->starts; idle: unused */
+  lph_task *next; /* idle: in ctx->pool */
+};
+
+/* What the module table of a gen_server is to C: kept once for all its servers. */
+typedef struct lph_module {
+  uint32_t slot, refs;
+} lph_module;
+
+struct lph_proc {
+  lph_ctx *ctx;
+  ph_proc *p;     /* NULL: the main chunk's, ended */
+  lph_task *task; /* NULL: a gen_server between messages */
+  ph_list foreign;
+  ph_bytes *exit_reason; /* set: it ends with this as soon as it gives way */
+  ph_bytes *stop;        /* gen_server: what terminate was called for */
+  ph_msg *msg;           /* being handled */
+  lph_module *module;    /* gen_server */
+  uint32_t state;        /* gen_server: the slot of its state, 0 before init is over */
+  uint8_t phase;         /* gen_server */
+  bool matching;         /* inside a match function of receive */
+  bool linked;           /* by start_link, until init is over */
+  ph_pid parent;         /* who started it */
+  ph_ref starter;        /* the wait of whoever waits for init */
+};
+
+typedef struct lph_chunk { /* 256 slots */
+  ph_list list;            /* in ctx->chunks_free while one is free; when vacant in chunks_vacant */
+  uint32_t index;
+  int ref; /* of its table in the registry */
+  uint16_t nfree;
+  uint8_t free[256];
+} lph_chunk;
+
+struct lph_ctx {
+  ph_rt *rt;
+  ph_node *node;
+  ph_sys *sys;
+  const ph_env *env;
+  lua_State *main, *service; /* service: callbacks of the core enter Lua there */
+  lph_task *cur;
+  lua_State *driving; /* the state inside ph_rt_step, or NULL */
+  int depth;          /* of nested resumes */
+  int fork_gen;
+  bool closing;
+  size_t max_message;
+  int64_t copied; /* left of max_message in the copy under way */
+
+  lph_task *pool;
+  int pooled;
+  lph_task *spare; /* for the next coroutine of the user's that waits */
+  ph_list starts;
+  ph_list orphans; /* FOREIGN in the name of a process that is not Lua's */
+  lph_task main_task;
+  lph_proc main_proc;
+  ph_bytes *main_ended; /* the main chunk's process was ended; its next wait says so */
+
+  lph_chunk **chunks;
+  uint32_t chunk_count, chunk_cap;
+  ph_list chunks_free, chunks_vacant;
+  uint32_t chunks_empty;
+  const void *kinds[LPH_KIND_COUNT]; /* metatables */
+  uint32_t kind_slots[LPH_KIND_COUNT];
+  char trail[LPH_PATH];   /* where a copy or pack failed */
+  const char *what;       /* ... and why */
+  const void *module_ptr; /* the table of `module`, the last one looked up */
+  lph_module *module;
+  const void *stopping; /* metatable of gen_server.stopping's results */
+
+  lph_proc *run_proc; /* of phub.run(fn) */
+  bool run_over;
+  int run_n; /* results on the driver's stack; -1: an error; -2: ended by run_reason */
+  ph_bytes *run_reason;
+  bool halted, exits;
+  int exit_code;
+  int signal; /* the first one caught */
+  bool signals_on, signals_off;
+  lph_proc *leaver; /* ends the node before the program ends */
+  bool leaves;      /* ... has been started */
+  bool end_node;    /* ph_rt_node_end is due, outside the step */
+  ph_ref end_waiter;
+  struct {
+    uint64_t request;
+    ph_ref ref;
+  } * connects;
+  size_t nconnects, connects_cap;
+  bool node_events;
+};
+
+/* core.c */
+extern const char lph_waiting_key;
+int lph_msgh(lua_State *L); /* error value -> { "error", message, traceback, [0] = value } */
+void lph_check_fork(lua_State *L, lph_ctx *ctx);
+void lph_log_error(lph_ctx *ctx, lua_State *L, int idx, ph_pid pid); /* of such a table */
+
+/* sched.c */
+lph_task *lph_task_get(lph_ctx *ctx, lph_kind kind); /* with a fresh coroutine; NULL: no memory */
+void lph_task_put(lph_task *t, bool clean);          /* clean: its coroutine may be used again */
+void lph_task_clear(lph_task *t);                    /* what its last wait left */
+/* The one place where phub resumes a coroutine. Never raises. */
+int lph_resume(lph_task *t, lua_State *from, int nargs, int *nres);
+void lph_close(lph_task *t); /* ends its coroutine where it stands; <close> variables run */
+/* the error on the top of a coroutine that died outside its body's pcall, as lph_msgh does it */
+ph_bytes *lph_dead_reason(lph_task *t, int status);
+bool lph_exiting(lph_ctx *ctx);   /* what runs now has to end */
+int lph_yield_exit(lua_State *L); /* ... and gives way to the scheduler; raises where it cannot */
+lph_proc *lph_proc_new(lph_ctx *ctx, const ph_behaviour *bh, ph_pid parent);
+void lph_proc_free(lph_proc *lp); /* all it holds; the record too unless it is the main one */
+extern const ph_behaviour lph_plain_bh;
+/* Spawns a process whose body is the function on the top of L with the nargs values above it, which
+ * are its own [-(1 + nargs), +0]. NULL: no memory. */
+lph_proc *lph_spawn(lph_ctx *ctx, lua_State *L, int nargs);
+/* the reason for the table of lph_msgh at the top of L, which is logged for pid; owned */
+ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid);
+ph_run lph_end(lph_proc *lp, ph_bytes *reason); /* ends it of its own accord; takes reason */
+lua_State *lph_resumer(lph_ctx *ctx);           /* `from` of a resume out of the loop */
+/* the woken wait of a START or FOREIGN task goes on */
+void lph_go_on(lph_task *t);
+
+/* wait.c */
+int lph_pause(lph_task *t); /* a START task that gave way goes on at the loop's next turn */
+bool lph_can_wait(lua_State *L, lph_ctx *ctx);
+void lph_cannot_wait(lua_State *L);
+void lph_drive(lph_ctx *ctx, lua_State *L, bool (*over)(lph_ctx *ctx, void *arg), void *arg);
+void lph_drop_foreign(ph_list *list);
+
+/* run.c */
+bool lph_drive_ends(lph_ctx *ctx); /* the program is about to end */
+void lph_drive_turn(lph_ctx *ctx);
+void lph_main_woken(lph_ctx *ctx); /* something that the driver looks at has changed */
+void lph_os_exit(lph_ctx *ctx, lua_State *L, int code); /* does not return */
+void lph_main_start(lph_ctx *ctx, lua_State *L);        /* the main chunk's process; raises */
+void lph_main_check(lph_ctx *ctx, lua_State *L);        /* raises if that was ended */
+int lph_signals(lph_ctx *ctx);
+void lph_run_over(lph_proc *lp, lua_State *co, int n, ph_bytes *reason);
+void lph_open_run(lph_ctx *ctx, lua_State *L);
+
+/* slot.c */
+void lph_slots_free(lph_ctx *ctx);
+
+/* value.c */
+uint64_t lph_word(lph_ctx *ctx, lua_State *L, int idx, int *err); /* raises for lack of memory */
+void lph_word_push(lph_ctx *ctx, lua_State *L, uint64_t word, bool take);
+int lph_msg_push(lph_ctx *ctx, lua_State *L, ph_msg *m, bool take); /* its value [-0, +1] */
+void lph_sys_host(lph_ctx *ctx, ph_sys_host *out);
+void lph_path_error(lph_ctx *ctx, int err, char *path, size_t path_size);
+
+/* pid.c, process.c, ... */
+void lph_open_pid(lph_ctx *ctx, lua_State *L);
+void lph_open_process(lph_ctx *ctx, lua_State *L);
+void lph_open_mailbox(lph_ctx *ctx, lua_State *L);
+void lph_open_gen_server(lph_ctx *ctx, lua_State *L);
+void lph_open_future(lph_ctx *ctx, lua_State *L);
+void lph_open_wait(lph_ctx *ctx, lua_State *L);
+void lph_open_node(lph_ctx *ctx, lua_State *L);
+void lph_open_coroutine(lph_ctx *ctx, lua_State *L);
+
+/* server.c: gen_servers as processes */
+typedef enum lph_phase { LPH_G_INIT, LPH_G_RUN, LPH_G_TERM } lph_phase;
+extern const ph_behaviour lph_server_bh;
+extern const char lph_noreply_key; /* its address is gen_server.noreply */
+/* A server of the module at index 1 of L, whose init has yet to run with the value on the top,
+ * which is its own [-1, +0]. NULL: no memory. Raises for the same. */
+lph_proc *lph_server_new(lph_ctx *ctx, lua_State *L, ph_pid parent);
+/* Runs init at once. 1: it is over and the server lives; 0: it waits, or was put off because
+ * resumes nest too deeply; -1: the server has ended with *reason (owned). */
+int lph_server_init(lph_proc *lp, lua_State *L, ph_bytes **reason);
+void lph_server_release(lph_proc *lp);
+
+/* Where a message goes: a pid, or a name on a node. */
+typedef struct lph_dest {
+  ph_pid pid;
+  const char *name; /* Lua's, anchored by the argument */
+  size_t len;
+  ph_nodeent *node; /* NULL: this node */
+  bool remote;
+  int err; /* PH_ENOCONN: a node that is not in view */
+} lph_dest;
+int lph_send(lua_State *L, ph_class cls); /* a C function of Lua: (dest, message[, timeout]) */
+void lph_check_dest(lph_ctx *ctx, lua_State *L, int arg, lph_dest *out); /* raises */
+bool lph_unseen(lph_proc *lp); /* a message that its receive has not looked at */
+bool lph_push_event(lph_ctx *ctx, lua_State *L, ph_msg *m, bool take); /* what receive hands out */
+
+#endif
