@@ -1,0 +1,7 @@
+-- One instance of each child in the cluster.
+local builtin = require "phub.strategy.builtin"
+
+return builtin.define {
+  kind = "redundancy",
+  name = "singularity",
+}
