@@ -42,6 +42,12 @@ int lph_protected(lph_ctx *ctx, lua_CFunction fn, void *arg);
 void lph_hub_host(lph_ctx *ctx, ph_hub_host *out);
 /* adds the hub's functions to the module table on the top [-0, +0] */
 void lph_hub_open(lph_ctx *ctx, lua_State *L);
+/* Messages by child id, for gen_server's dest { hub=, child= }: C functions of Lua over the stack
+ * (hub, child id, message[, timeout]), which must be exactly that; they may wait, so their result
+ * must be the calling function's own. call: the reply or nil, err; the others: true or nil, err. */
+int lph_hub_call(lua_State *L);
+int lph_hub_cast(lua_State *L);
+int lph_hub_send(lua_State *L);
 
 /* ---- Values (value.c, pid.c) ------------------------------------------------------------------
  */
