@@ -230,6 +230,7 @@ typedef struct ph_pending { /* by-id messages that wait for one id */
   ph_list routes;
   ph_list ready; /* in hub->routed: to be looked at in this turn */
   bool asking;   /* unknown here: its arbiter was asked */
+  bool own;      /* an operation of this node is about to start it */
   uint16_t id_len;
   char id[];
 } ph_pending;
@@ -411,6 +412,8 @@ void ph__deferred_run(ph_hub *h);               /* the view is agreed */
 void ph__report_failed(ph_hub *h, ph_child *c); /* a first start failed here: tell its requester */
 void ph__settled_send(ph_hub *h, ph_nodeent *to, const ph_row *r, ph_number num);
 void ph__unsure_send(ph_hub *h, ph_member *to, const ph_row *r, ph_number num);
+/* an operation of this node, not answered yet, starts this id */
+bool ph__op_starts(ph_hub *h, const char *id, size_t n);
 /* ---- child.c */
 int ph__child_start(ph_hub *h, ph_row *r);   /* by its shown intent */
 void ph__child_stop(ph_hub *h, ph_child *c); /* may free it at once */

@@ -142,6 +142,18 @@ static ph_req *req_of(ph_hub *h, uint64_t counter) {
   return NULL;
 }
 
+bool ph__op_starts(ph_hub *h, const char *id, size_t n) {
+  id_key k = {id, n};
+  uint64_t hash = ph_hash(id, n, h->seed);
+  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) {
+    ph_op *op = PH_CONTAINER(l, ph_op, all);
+    if (op->kind != PH_OP_START || op->proposal) continue;
+    ph_req *q = ph_index_find(&op->ids, hash, same_id, &k);
+    if (q && q->phase != PHASE_FINAL) return true;
+  }
+  return false;
+}
+
 /* ---- Settling */
 
 static void op_check(ph_op *op);

@@ -57,11 +57,23 @@ static void ask(ph_hub *h, ph_pending *p) {
   if (ph__send(h, to, &b)) ph__oom(h);
 }
 
+/* A start of this node's that is not in the registry yet: looked at again in each turn, as long as
+ * its operation has no answer. */
+static void await_own(ph_hub *h, ph_pending *p) {
+  p->own = ph__op_starts(h, p->id, p->id_len);
+  if (!p->own)
+    ask(h, p);
+  else if (ph_list_empty(&p->ready))
+    ph_list_push(&h->routed, &p->ready);
+}
+
 static void try_answer(ph_hub *h, ph_pending *p) {
   ph_row *r = ph_hub_find(h, p->id, p->id_len);
   ph_pid pid = r ? ph_row_pid(h, r) : 0;
   if (pid)
     answer(h, p, 0, pid);
+  else if (!r && p->own)
+    await_own(h, p);
   else if (!r && !p->asking)
     answer(h, p, PH_ENOCHILD, 0);
 }
@@ -99,10 +111,15 @@ int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *
   if (!p) {
     *pid = row ? ph_row_pid(h, row) : 0;
     if (*pid) return 0;
-    if (!row && h->settled && h->others == 0) return PH_ENOCHILD;
+    bool own = !row && ph__op_starts(h, id, len);
+    if (!row && !own && h->settled && h->others == 0) return PH_ENOCHILD;
     p = pending_new(h, id, len, hash);
     if (!p) return PH_ENOMEM;
-    if (!row) ask(h, p);
+    p->own = own;
+    if (own)
+      await_own(h, p);
+    else if (!row)
+      ask(h, p);
   }
   ph_timer_init(&r->timer, timeout);
   if (ph_timer_start(&h->sys->timers, &r->timer, due)) {
