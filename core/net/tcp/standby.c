@@ -68,10 +68,11 @@ static void tick(ph_loop *l) {
   pthread_cond_timedwait(&l->cond, &l->nap, &ts);
 }
 
-/* nap is held */
+/* nap is held. A leave ends it even when the interpreter is back before this thread has woken: the
+ * leave took `asleep` away, so the next one would not signal. */
 static void sleep_until_away(ph_loop *l) {
   atomic_store(&l->asleep, true);
-  while (!away(atomic_load(&l->seq)) && !atomic_load(&l->stop))
+  while (atomic_load(&l->asleep) && !away(atomic_load(&l->seq)) && !atomic_load(&l->stop))
     pthread_cond_wait(&l->cond, &l->nap);
   atomic_store(&l->asleep, false);
 }
