@@ -3,7 +3,7 @@
 
 #include "cluster/internal.h"
 
-enum { HEARD_TRIES = 6, DIALS_FULL = 50 };
+enum { HEARD_TRIES = 6, DIALS_FULL = 50, DYING_DELAY = 10, DYING_TRIES = 6 };
 
 /* ---- targets ---- */
 
@@ -116,6 +116,14 @@ static void wait_longer(ph__target *t, int err) {
   ph__want(c, t->due);
 }
 
+/* A member whose address takes a connection and ends it before the handshake is most likely being
+ * killed: the system closes the links of such a process one by one, its listener among them. Soon
+ * it refuses, and who waits for that starts its children again. */
+static bool is_dying(const ph__target *t, int err) {
+  if (err != PH_ECLOSED && err != PH_EIO) return false;
+  return (t->why & PH__LOST) && t->node && t->node->peer && t->fails <= DYING_TRIES;
+}
+
 static void log_failure(ph__target *t, int err) {
   ph_cluster *c = t->c;
   bool lasting = err == PH_ECONFLICT || err == PH_EVERSION;
@@ -154,6 +162,9 @@ void ph__target_failed(ph__target *t, int err) {
     ph__member_down(node, false);
   if (t->why == 0 || (t->why == PH__HEARD && t->fails >= HEARD_TRIES)) {
     ph__target_drop(t, err);
+  } else if (is_dying(t, err)) {
+    t->due = c->seen + (PH_MS(DYING_DELAY) << (t->fails - 1));
+    ph__want(c, t->due);
   } else {
     wait_longer(t, err);
   }

@@ -1,4 +1,5 @@
 /* Membership: joining, breaking, cutting, pausing, leaving, disconnecting. */
+#include "raw.h"
 #include "sim.h"
 
 /* ---- joining ---- */
@@ -123,6 +124,28 @@ static void crash_is_down_at_once(void **state) {
   sim_restart(&s, 1, "n1@sim", 200); /* dialled again, without joining anyone */
   assert_true(sim_until(&s, sim_mesh, 13000));
   assert_int_equal(sim_peer_of(&s, 0, "n1@sim")->incarnation, 200);
+  sim_end(&s);
+}
+
+static raw *dying;
+
+static bool dying_was_dialled(sim *s) {
+  (void)s;
+  return raw_open(dying) > 0;
+}
+
+/* The system still accepts for a process that is being killed: the first try only finds an end. */
+static void crash_that_still_accepts_is_down_soon(void **state) {
+  (void)state;
+  sim s;
+  pair(&s, 8);
+  sim_ms(&s, 20000);
+  sim_crash(&s, 1);
+  dying = raw_on(&s, 1, true);
+  assert_true(sim_until(&s, dying_was_dialled, 10));
+  ph_memnet_crash(s.net, 1);
+  assert_true(sim_until(&s, zero_sees_nobody, 50));
+  free(dying);
   sim_end(&s);
 }
 
@@ -420,6 +443,7 @@ int main(void) {
       cmocka_unit_test(join_of_oneself_is_forgotten),
       cmocka_unit_test(break_resets_the_link),
       cmocka_unit_test(crash_is_down_at_once),
+      cmocka_unit_test(crash_that_still_accepts_is_down_soon),
       cmocka_unit_test(restart_before_anyone_noticed),
       cmocka_unit_test(newer_incarnation_wins_over_a_dead_link),
       cmocka_unit_test(cut_both_ways),
