@@ -98,9 +98,9 @@ end
 ---@field name? string  nodes are called name1@127.0.0.1, ...
 ---@field env? table<string, string|false>
 
---- Starts one more node and returns it.
+--- Starts one more node and returns it, without waiting for it: see `Node:ready`.
 ---@param options? cluster.options  over the cluster's own
-function Cluster:add(options)
+function Cluster:launch(options)
   local o = setmetatable(options or {}, { __index = self.options })
   self.count = self.count + 1
   local name = ("%s%d@127.0.0.1"):format(self.prefix, self.count)
@@ -116,8 +116,19 @@ function Cluster:add(options)
   })
   local node = setmetatable({ name = name, process = process, asked = 0, answers = {} }, Node)
   self[#self + 1] = node
-  node.address = process:expect("^ready (%S+)$", DEFAULT_MS)
   return node
+end
+
+--- Waits until a node that was launched listens and runs its hub.
+function Node:ready()
+  self.address = self.process:expect("^ready (%S+)$", DEFAULT_MS)
+  return self
+end
+
+--- Starts one more node, waits until it is ready and returns it.
+---@param options? cluster.options  over the cluster's own
+function Cluster:add(options)
+  return self:launch(options):ready()
 end
 
 --- Nodes that were neither killed nor stopped.
