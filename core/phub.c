@@ -21,6 +21,7 @@ enum {
   OUTBOX_MAX = 1024 * 1024,   /* bytes after which a sender flushes by itself */
   ANSWER_US = 200,            /* how long what was sent may wait for others that are runnable */
   FRAME_OVERHEAD = 16 * 1024, /* of a message around its value */
+  LOOK_US = 1000,             /* how long the sockets may go without a look while work is done */
   EVENTS_A_LOOK = 64,         /* events between two looks at the clock */
   CREDITS = 16,
   LOST = 256,
@@ -53,6 +54,7 @@ struct ph_rt {
   atomic_bool in_poll, no_wait;
   pthread_t thread;
   uint64_t last_incarnation, next_request;
+  uint64_t polled; /* when the loop was last entered */
   size_t max_frame;
   char address[PH_MAX_ADDRESS + 1];
   tally credits[CREDITS]; /* consumed, to be given back */
@@ -223,10 +225,10 @@ static void consumed(ph_rt *rt, uint64_t peer, uint64_t bytes) {
   rt->credits[i].bytes += bytes;
 }
 
-/* until: ns, when to leave the rest for the next step */
-static void handle_events(ph_rt *rt, uint64_t until) {
+/* until: ns, when to leave the rest for the next step. False: there was none. */
+static bool handle_events(ph_rt *rt, uint64_t until) {
   if (!rt->unread) {
-    if (!ph_handoff_pending(&rt->inbox)) return;
+    if (!ph_handoff_pending(&rt->inbox)) return false;
     rt->unread = ph_handoff_take(&rt->inbox);
     drop_all(&rt->early);
   }
@@ -243,34 +245,69 @@ static void handle_events(ph_rt *rt, uint64_t until) {
     if (n % EVENTS_A_LOOK == 0 && ph_now(&rt->env) >= until) break;
   }
   give_credits(rt);
+  return true;
 }
 
-/* Events and processes for a slice. True while something is left to do. */
-static bool work(ph_rt *rt) {
+typedef struct outcome {
+  bool more; /* something is left to do */
+  bool did;  /* something was done: whoever drives the loop may want to look */
+} outcome;
+
+static bool due(ph_sys *s, uint64_t now) {
+  return s->runnable || !ph_list_empty(&s->woken) || ph_sys_next(s) <= now;
+}
+
+/* events and processes, for a slice */
+static outcome work(ph_rt *rt) {
   ph_sys *s = &rt->node.sys;
   uint64_t start = ph_now(&rt->env), end = start + PH_MS(SLICE_MS), now = start;
+  outcome o = {.more = true};
   do {
-    handle_events(rt, end);
+    o.did |= handle_events(rt, end);
+    o.did |= due(s, now);
     bool more = ph_sys_run(s, end - now);
-    if (!more && !rt->unread && !ph_handoff_pending(&rt->inbox)) return false;
+    if (!more && !rt->unread && !ph_handoff_pending(&rt->inbox)) {
+      o.more = false;
+      break;
+    }
     now = ph_now(&rt->env);
     if (ph_handoff_pending(&rt->outbox) && now - start >= ANSWER_US * 1000) break;
   } while (now < end && !atomic_load(&rt->no_wait));
-  return true;
+  rt->runnable = o.more;
+  return o;
+}
+
+/* Does not wait. Local traffic alone does not pay for a look at the sockets each time. */
+static void look(ph_rt *rt) {
+  uint64_t now = ph_now(&rt->env);
+  if (!ph_handoff_pending(&rt->outbox) && now - rt->polled < LOOK_US * 1000) return;
+  rt->polled = now;
+  ph_loop_poll(rt->loop, 0);
+}
+
+static void wait_and_work(ph_rt *rt, uint64_t until) {
+  /* a wake before in_poll is set leaves no_wait, one after it ends the poll */
+  atomic_store(&rt->in_poll, true);
+  if (atomic_load(&rt->no_wait)) until = 0;
+  if (until) {
+    uint64_t next = ph_sys_next(&rt->node.sys);
+    if (next < until) until = next;
+  }
+  ph_loop_poll(rt->loop, until);
+  atomic_store(&rt->in_poll, false);
+  rt->polled = ph_now(&rt->env);
+  atomic_store_explicit(&rt->alive, rt->polled, memory_order_relaxed);
+  (void)work(rt); /* what it sends goes out before the next wait */
 }
 
 void ph_rt_step(ph_rt *rt, uint64_t until) {
   atomic_store_explicit(&rt->alive, ph_now(&rt->env), memory_order_relaxed);
-  rt->runnable = work(rt);
-  /* A wake before in_poll is set leaves no_wait, one after it ends the poll. */
-  atomic_store(&rt->in_poll, true);
-  if (atomic_exchange(&rt->no_wait, false) || rt->runnable) until = 0;
-  if (until) {
-    uint64_t due = ph_sys_next(&rt->node.sys);
-    if (due < until) until = due;
-  }
-  ph_loop_poll(rt->loop, until);
-  atomic_store(&rt->in_poll, false);
+  outcome o = work(rt);
+  if (o.did || o.more)
+    look(rt);
+  else
+    wait_and_work(rt, until);
+  atomic_store(&rt->no_wait, false);
   if (atomic_load(&rt->left)) rt->left_seen = true;
 }
 
@@ -445,8 +482,8 @@ bool ph_rt_left(ph_rt *rt) {
 void ph_rt_node_end(ph_rt *rt) {
   if (!rt->started) return;
   end_cluster(rt);
-  do handle_events(rt, PH_NEVER);
-  while (ph_handoff_pending(&rt->inbox));
+  while (handle_events(rt, PH_NEVER)) {
+  }
   drop_all(&rt->early);
   drop_all(&rt->outbox);
   ph_sys *s = &rt->node.sys;

@@ -37,10 +37,12 @@ bool ph_rt_left(ph_rt *rt);
 void ph_rt_node_end(ph_rt *rt);
 
 /* One step: events of the cluster, timers and woken waits, runnable processes for a slice (5 ms),
- * then what they sent goes out; with nothing left to run it waits in the loop until something
- * happens, at most until `until` (ns; 0: without waiting, PH_NEVER). */
+ * then what they sent goes out. When there was nothing of that to do it waits in the loop until
+ * something happens, at most until `until` (ns; 0: without waiting, PH_NEVER), and handles what
+ * came. So it returns after each piece of work, for its caller to look at what it waits for. */
 void ph_rt_step(ph_rt *rt, uint64_t until);
-void ph_rt_wake(ph_rt *rt); /* any thread: ends a wait in ph_rt_step */
+void ph_rt_wake(ph_rt *rt); /* any thread, signal handlers too: ends a wait in ph_rt_step, or the
+                               next one */
 int ph_rt_signals(ph_rt *rt, void (*fn)(void *ctx, int signum), void *ctx) PH_MUST_CHECK;
 
 #endif
