@@ -100,7 +100,10 @@ describe("a hub on three nodes", function()
     for i = 1, 20 do
       local from, other = c[i % 3 + 1], c[(i + 1) % 3 + 1]
       local id = "n" .. i
-      from:eval([[ assert(hub:start_child(require "spec.support.children".spec(...), { awaitable = true })):await() ]], id)
+      from:eval([[
+        local spec = require "spec.support.children".spec(...)
+        return assert(hub:start_child(spec, { awaitable = true })):await().status
+      ]], id)
       assert.is_truthy(other:eval([[ return hub:call(..., "where") ]], id))
     end
   end)

@@ -4,6 +4,7 @@
 #include "hub_int.h"
 
 #define HUB "phub.hub"
+enum { MAX_SECONDS = 1000000000 }; /* in ns it still fits 64 bits */
 
 /* ---- Objects --------------------------------------------------------------------------------- */
 
@@ -112,6 +113,11 @@ static uint32_t field_count(lua_State *L, int idx, const char *key) {
   return n < 0 ? 0 : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
+/* an interval of 0 would never let the loop rest */
+static uint64_t at_least_one(uint64_t ms) {
+  return ms ? ms : 1;
+}
+
 /* A table that Lua has checked and completed; the strings stay in it. */
 static void read_config(lua_State *L, int idx, ph_hub_config *c) {
   size_t n;
@@ -122,10 +128,11 @@ static void read_config(lua_State *L, int idx, ph_hub_config *c) {
   c->strategies_text = luaL_checklstring(L, -1, &n);
   c->strategies = ph_hash(c->strategies_text, n, 0);
   lua_pop(L, 2);
-  c->discover_interval = field_ms(L, idx, "hubs_discover_interval");
-  c->sync_interval = field_ms(L, idx, "sync_interval");
+  c->discover_interval = at_least_one(field_ms(L, idx, "hubs_discover_interval"));
+  c->sync_interval = at_least_one(field_ms(L, idx, "sync_interval"));
   c->max_restarts = field_count(L, idx, "dsup_max_restarts");
-  c->max_seconds = field_ms(L, idx, "dsup_max_seconds");
+  c->max_seconds = field_ms(L, idx, "dsup_max_seconds"); /* rounded up alike */
+  if (c->max_seconds > MAX_SECONDS) c->max_seconds = MAX_SECONDS;
   lua_getfield(L, idx, "restart_all");
   c->restart_all = lua_toboolean(L, -1);
   lua_pop(L, 1);
