@@ -19,7 +19,7 @@ phub.run(function()
   end)
   assert(node.connect(driver_address))
   local hub = assert(phub.start_link { hub_id = "demo" })
-  process.register("control", assert(control.start(hub, main)))
+  process.register("control", assert(control.start(hub.hub_id, main)))
 
   print("ready")
   io.stdout:flush()

@@ -1,14 +1,15 @@
 -- What the driver asks of a node: a gen_server that speaks for the node's hub.
+local phub = require "phub"
 local gen_server = require "phub.gen_server"
 local process = require "phub.process"
 
 local control = {}
 local CALL_MS = 10000
 
----@param hub table
+---@param hub_id string
 ---@param main any  the pid to tell when the node is to leave
-function control.start(hub, main)
-  return gen_server.start(control, { hub = hub, main = main })
+function control.start(hub_id, main)
+  return gen_server.start(control, { hub = hub_id, main = main })
 end
 
 function control.init(state)
@@ -19,7 +20,7 @@ local requests = {}
 
 --- Starts children and waits for the result: how many run, and the first errors.
 function requests.start(state, specs)
-  local future, err = state.hub:start_children(specs, { awaitable = true, timeout = 60000 })
+  local future, err = phub.start_children(state.hub, specs, { awaitable = true, timeout = 60000 })
   if not future then return { error = tostring(err) } end
   local result
   result, err = future:await()
@@ -34,9 +35,9 @@ end
 
 --- How many children run where, by this node's registry.
 function requests.survey(state)
-  local answer = { children = 0, single = 0, on = {}, nodes = state.hub:nodes(),
-    moving = state.hub:is_locked() }
-  for _, instances in pairs(state.hub:process_list()) do
+  local answer = { children = 0, single = 0, on = {}, nodes = phub.nodes(state.hub, { include_local = true }),
+    moving = phub.is_locked(state.hub) }
+  for _, instances in pairs(phub.process_list(state.hub)) do
     answer.children = answer.children + 1
     local count = 0
     for where in pairs(instances) do
@@ -51,7 +52,7 @@ end
 --- Where each child runs: { [id] = node }.
 function requests.homes(state)
   local homes = {}
-  for id, instances in pairs(state.hub:process_list()) do
+  for id, instances in pairs(phub.process_list(state.hub)) do
     homes[id] = next(instances)
   end
   return homes
@@ -61,7 +62,7 @@ end
 function requests.count(state, ids)
   local counts = {}
   for _, id in ipairs(ids) do
-    local answer, err = state.hub:call(id, "count", CALL_MS)
+    local answer, err = phub.call(state.hub, id, "count", CALL_MS)
     if not answer then return { error = ("%s does not answer: %s"):format(id, tostring(err)) } end
     counts[id] = answer
   end

@@ -1,5 +1,6 @@
 -- The OS processes of the demo's nodes, as the driver sees them.
 local gen_server = require "phub.gen_server"
+local node = require "phub.node"
 
 local node_process = {}
 local Node = {}
@@ -30,6 +31,8 @@ function node_process.start(short, suffix, driver_address)
     self:close()
     error(("%s did not start:\n%s"):format(short, err), 0)
   end
+  -- it connected to us; this waits until we have noticed
+  assert(node.connect(self.name))
   self.state = "up"
   return self
 end

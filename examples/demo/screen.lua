@@ -14,7 +14,7 @@ local function erase()
 end
 
 local function lines_of(nodes, children)
-  local lines = { ROW:format("node", "pid", "state", "children", "") }
+  local lines = { (ROW:format("node", "pid", "state", "children", ""):gsub("%s+$", "")) }
   for _, n in ipairs(nodes) do
     local count = n.children or 0
     local bar = ("#"):rep(math.ceil(BAR_WIDTH * count / math.max(children, 1)))
