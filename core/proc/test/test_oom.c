@@ -57,9 +57,9 @@ static void scene_init(scene *x) {
 /* a and c on node 0, b and d on node 1 */
 static void play(scene *x) {
   rig *r = &x->r;
-  bool all = probe_start(&x->a, x->sa) & probe_start(&x->b, x->sb);
-  all &= probe_start(&x->c, x->sa) & probe_start(&x->d, x->sb);
-  if (!all) return;
+  bool a = probe_start(&x->a, x->sa), b_too = probe_start(&x->b, x->sb);
+  bool c = probe_start(&x->c, x->sa), d_too = probe_start(&x->d, x->sb);
+  if (!a || !b_too || !c || !d_too) return;
   x->b.echo = x->c.echo = true;
   x->a.p->trap_exit = 1;
   (void)took(ph_register(x->b.p, "srv", 3));
