@@ -176,7 +176,7 @@ static bool run_is_over(lph_ctx *ctx, void *arg) {
 static int run_ended(lph_ctx *ctx, lua_State *L) {
   ph_bytes *reason = ctx->run_reason;
   ctx->run_reason = NULL;
-  bool normal = !reason || ph_reason_is(reason, "normal");
+  bool normal = !reason || ph_reason_is(reason, "normal") || ph_reason_is(reason, "shutdown");
   lph_unpack_bytes(ctx, L, reason);
   ph_bytes_unref(ctx->env, reason);
   if (normal) return 0;

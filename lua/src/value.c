@@ -110,8 +110,10 @@ void lph_kind_push(lph_ctx *ctx, lua_State *L, int kind) {
 
 static int copy_table(lph_ctx *ctx, lua_State *L, int src, int depth);
 
-/* Each value counts at least a byte of max_message: so a graph of shared tables cannot grow without
- * bound as it becomes a tree. */
+/* Each value counts at least a byte of max_message, a table 16: so a graph of shared tables, which
+ * becomes a tree here, cannot grow without bound. */
+enum { TABLE_COST = 16 };
+
 static int copy_value(lph_ctx *ctx, lua_State *L, int idx, int depth) {
   switch (lua_type(L, idx)) {
   case LUA_TTABLE:
@@ -169,7 +171,7 @@ static int copy_table(lph_ctx *ctx, lua_State *L, int src, int depth) {
   if (!lua_checkstack(L, 8)) return PH_ENOMEM;
   int kind = table_kind(ctx, L, src);
   if (kind < 0) return refuse(ctx, PH_ENOTSERIAL, has_meta);
-  if (--ctx->copied < 0) return refuse(ctx, PH_ETOOLARGE, "larger than max_message");
+  if ((ctx->copied -= TABLE_COST) < 0) return refuse(ctx, PH_ETOOLARGE, "larger than max_message");
   int array = (int)(lua_rawlen(L, src) & 0x7fffffff);
   lua_createtable(L, array, array ? 0 : count_pairs(L, src));
   int dst = lua_gettop(L);
