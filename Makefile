@@ -159,7 +159,11 @@ $(B)/lib/$(1).a: $(call layer_obj,$(1)) $(call help_obj,$(1))
 	@$(AR) rcs $$@ $$^
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
-$(B)/lib/lua.a: $(BIND_OBJ) $(TOP_OBJ) $(call obj,$(call is_help,$(BIND_TEST)))
+# core/phub.c, with help of core/test/
+$(B)/lib/top.a: $(TOP_OBJ) $(call obj,$(call is_help,$(filter core/test/%,$(CORE_TEST))))
+	@mkdir -p $(@D); rm -f $@
+	@$(AR) rcs $@ $^
+$(B)/lib/lua.a: $(BIND_OBJ) $(call obj,$(call is_help,$(BIND_TEST)))
 	@mkdir -p $(@D); rm -f $@
 	@$(AR) rcs $@ $^
 

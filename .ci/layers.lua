@@ -56,12 +56,13 @@ local function lines_of(command)
   return list
 end
 
--- "base", "net/tcp", ... of core/base/x.c; "lua" of lua/src; "" of core/x.h
+-- "base", "net/tcp", ... of core/base/x.c; "lua" of lua/src; "" of core/x.h and core/test
 local function place(path)
   if path:find("^lua/src/") then return "lua" end
   local inner = path:match("^core/(.*)$")
   if inner:find("^net/tcp/") then return "net/tcp" end
-  return inner:match("^([^/]+)/") or ""
+  local folder = inner:match("^([^/]+)/")
+  return folder ~= "test" and folder or ""
 end
 
 local function is_outer(where)
