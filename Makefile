@@ -54,7 +54,6 @@ CORE_TEST := $(foreach f,$(CORE_ALL),$(if $(findstring /test/,$(f)),$(f)))
 BIND_ALL := $(call find_c,lua/src)
 BIND_SRC := $(filter-out lua/src/test/%,$(BIND_ALL))
 BIND_TEST := $(filter lua/src/test/%,$(BIND_ALL))
-TOP_TEST := $(call find_c,spec/core)
 LUA_FILES := $(sort $(shell find lua/phub -name '*.lua' 2>/dev/null))
 HEADERS := $(sort $(shell find core lua/src -name '*.h' 2>/dev/null))
 
@@ -62,7 +61,7 @@ HEADERS := $(sort $(shell find core lua/src -name '*.h' 2>/dev/null))
 # and below.
 named = $(foreach f,$(2),$(if $(filter $(1),$(notdir $(f))),$(f)))
 is_help = $(filter-out $(call named,test_% bench_%,$(1)),$(1))
-TEST_SRC := $(call named,test_%,$(CORE_TEST) $(BIND_TEST) $(TOP_TEST))
+TEST_SRC := $(call named,test_%,$(CORE_TEST) $(BIND_TEST))
 BENCH_SRC := $(call named,bench_%,$(CORE_TEST) $(BIND_TEST))
 TEST ?= $(TEST_SRC)
 LAYER ?=
@@ -76,7 +75,7 @@ TOP_OBJ := $(call obj,$(filter-out core/base/% core/wire/% core/net/% core/clust
              core/hub/%,$(CORE_SRC)))
 BIND_OBJ := $(call obj,$(BIND_SRC))
 CORE_OBJ := $(call obj,$(CORE_SRC))
-ALL_OBJ := $(CORE_OBJ) $(BIND_OBJ) $(call obj,$(CORE_TEST) $(BIND_TEST) $(TOP_TEST))
+ALL_OBJ := $(CORE_OBJ) $(BIND_OBJ) $(call obj,$(CORE_TEST) $(BIND_TEST))
 
 # ---- flags ---------------------------------------------------------------------------------
 
@@ -139,10 +138,6 @@ $(B)/obj/core/%.o: core/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/spec/core/%.o: spec/core/%.c $(B)/flags
-	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-
 $(B)/obj/lua/src/%.o: lua/src/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) -Ilua/src $(CORE_CFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -174,10 +169,9 @@ reverse = $(if $(1),$(call reverse,$(wordlist 2,99,$(1))) $(firstword $(1)))
 archives = $(patsubst %,$(B)/lib/%.a,$(call reverse,$(call upto,$(1))))
 
 test_bin = $(patsubst %.c,$(B)/test/%,$(1))
+above = $(if $(filter lua/%,$(1)),$(B)/lib/lua.a) $(if $(filter lua/% core/test/%,$(1)),$(B)/lib/top.a)
 define test_rule
-$(call test_bin,$(1)): $(call obj,$(1)) $(if $(filter lua/%,$(1)),$(B)/lib/lua.a) \
-  $(if $(filter spec/%,$(1)),$(TOP_OBJ)) \
-  $(call archives,$(if $(filter lua/%,$(1)),hub,$(call layer_of,$(1))))
+$(call test_bin,$(1)): $(call obj,$(1)) $(call above,$(1)) $(call archives,$(call layer_of,$(1)))
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)$$(CC) $$(LINK) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group \
 	  $$(CORE_LIBS) $(if $(filter lua/%,$(1)),$$(LUA_LIBS)) $$(CMOCKA_LIBS) -lm
@@ -214,7 +208,7 @@ demo: all
 
 # ---- checking ------------------------------------------------------------------------------
 
-C_FILES := $(CORE_ALL) $(BIND_ALL) $(TOP_TEST) $(HEADERS)
+C_FILES := $(CORE_ALL) $(BIND_ALL) $(HEADERS)
 LUA_CHECKED := $(sort $(wildcard lua spec examples .ci/*.lua rockspec/*.rockspec .luacheckrc))
 
 lint: all
