@@ -409,6 +409,10 @@ static void end_cluster(ph_rt *rt) {
   rt->address[0] = '\0';
 }
 
+void ph_rt_exit(ph_rt *rt) {
+  if (rt->started) end_cluster(rt);
+}
+
 static int new_cluster(ph_rt *rt, const ph_cluster_config *cfg) {
   ph_loop_lock(rt->loop);
   int rc = ph_cluster_new(&rt->loop_env, ph_loop_tcp(rt->loop), cfg, on_event, rt, &rt->cluster);

@@ -17,6 +17,9 @@ typedef struct ph_rt ph_rt;
 /* A runtime without a node: processes, timers and hubs work on "nonode@nohost". */
 int ph_rt_new(const ph_sys_host *sys_host, const ph_hub_host *hub_host, ph_rt **out) PH_MUST_CHECK;
 void ph_rt_free(ph_rt *rt); /* stops the node at once; no thread, file or socket remains */
+/* The program exits and ph_rt_free will not be called (for atexit): no thread goes on, the node is
+ * not found by its name any more. Nothing is emitted, no process ends. */
+void ph_rt_exit(ph_rt *rt);
 ph_node *ph_rt_node(ph_rt *rt);
 ph_sys *ph_rt_sys(ph_rt *rt);
 const ph_env *ph_rt_env(ph_rt *rt);

@@ -41,7 +41,8 @@ local function cookie(value)
 end
 
 local function ms(value)
-  if type(value) ~= "number" or not (value > 0) or value == math.huge then
+  local ok = type(value) == "number" and value > 0 and value < math.huge
+  if not ok then
     return "a number of milliseconds above 0 expected"
   end
 end

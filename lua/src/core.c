@@ -1,8 +1,10 @@
 /* luaopen_phub_core: the context of a Lua state, its runtime, errors, and the way in for callbacks
  * of the core. */
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lsched.h"
@@ -18,8 +20,36 @@ static void forked(void) {
   fork_generation++;
 }
 
-static void watch_forks(void) {
+/* The contexts of this OS process, for its exit without lua_close. */
+static struct {
+  pthread_mutex_t mutex;
+  ph_list list; /* lph_ctx.all */
+} contexts = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void at_exit(void) {
+  pthread_mutex_lock(&contexts.mutex);
+  for (ph_list *l = contexts.list.next; l != &contexts.list; l = l->next) {
+    lph_ctx *ctx = PH_CONTAINER(l, lph_ctx, all);
+    if (ctx->fork_gen == fork_generation) ph_rt_exit(ctx->rt);
+  }
+  pthread_mutex_unlock(&contexts.mutex);
+}
+
+/* libcrypto's own handler comes first, so that it runs last: the standby thread may be inside. */
+static void once_a_process(void) {
+  ph_list_init(&contexts.list);
   pthread_atfork(NULL, NULL, forked);
+  OPENSSL_init_crypto(0, NULL);
+  atexit(at_exit);
+}
+
+static void remember(lph_ctx *ctx, bool on) {
+  pthread_mutex_lock(&contexts.mutex);
+  if (on)
+    ph_list_push(&contexts.list, &ctx->all);
+  else
+    ph_list_remove(&ctx->all);
+  pthread_mutex_unlock(&contexts.mutex);
 }
 
 void lph_check_fork(lua_State *L, lph_ctx *ctx) {
@@ -206,6 +236,7 @@ static int context_gc(lua_State *L) {
   if (ctx->closing) return 0;
   ctx->closing = true;
   if (!ctx->rt || ctx->fork_gen != fork_generation) return 0;
+  remember(ctx, false);
   lph_drop_foreign(&ctx->orphans);
   for (ph_list *l; (l = ph_list_pop(&ctx->starts));) {
     lph_task *t = PH_CONTAINER(l, lph_task, list);
@@ -261,6 +292,7 @@ static void context_start(lph_ctx *ctx, lua_State *L) {
   ctx->sys = ph_rt_sys(ctx->rt);
   ctx->env = ph_rt_env(ctx->rt);
   ctx->cur = &ctx->main_task;
+  remember(ctx, true);
   if (!lua_checkstack(ctx->service, 64)) luaL_error(L, "not enough memory");
 }
 
@@ -349,7 +381,7 @@ __attribute__((visibility("default"))) int luaopen_phub_core(lua_State *L);
 
 int luaopen_phub_core(lua_State *L) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, watch_forks);
+  pthread_once(&once, once_a_process);
   luaL_checkversion(L);
   luaL_checkstack(L, 20, NULL);
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &context_key) == LUA_TUSERDATA) {

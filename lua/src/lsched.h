@@ -75,6 +75,7 @@ typedef struct lph_chunk { /* 256 slots */
 } lph_chunk;
 
 struct lph_ctx {
+  ph_list all; /* the contexts of this OS process */
   ph_rt *rt;
   ph_node *node;
   ph_sys *sys;
