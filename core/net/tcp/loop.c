@@ -9,13 +9,17 @@
 /* Adaptive polling. A wake between cores takes 40 us, an answer on the same host often less: so
  * after traffic the interpreter polls for a while before it sleeps. A hit raises the score, a miss
  * lowers it; at 0 it only sleeps, until answers come again within the time in which a poll (and
- * the wake that a sleep costs) would have caught them. */
+ * the wake that a sleep costs) would have caught them. A yield that takes longer than the whole
+ * poll has given a busy core away, where a sleeper would have been woken at once: then polling
+ * stops for a long while. */
 enum {
   POLL_US = 50,
   POLL_WOULD_HIT_US = 150,
   SCORE_MAX = 8,
   SCORE_START = 4,
   SCORE_MISS = 2,
+  PENALTY_MIN = 16, /* sleeps that end early, before polling begins again */
+  PENALTY_MAX = 1024,
   TURN_TIMERS = 64 /* of the transport, a turn */
 };
 
@@ -78,25 +82,26 @@ static bool interrupted(ph_loop *l) {
   return atomic_load(&l->woken) || atomic_load(&l->signalled);
 }
 
-static void rate(ph_loop *l, int by) {
-  l->score += by;
-  if (l->score > SCORE_MAX) l->score = SCORE_MAX;
-  if (l->score < 0) l->score = 0;
-}
-
 /* true: something came */
 static bool spin(ph_loop *l) {
-  uint64_t end = ph_now(l->env) + POLL_US * 1000, traffic = l->traffic;
+  uint64_t now = ph_now(l->env), end = now + POLL_US * 1000, traffic = l->traffic;
+  bool came;
   do {
     uv_run(&l->uv, UV_RUN_NOWAIT);
-    if (l->traffic != traffic || interrupted(l)) {
-      rate(l, 1);
-      return true;
-    }
-    sched_yield();
-  } while (ph_now(l->env) < end);
-  rate(l, -SCORE_MISS);
-  return false;
+    came = l->traffic != traffic || interrupted(l);
+    if (!came) sched_yield();
+    now = ph_now(l->env);
+  } while (!came && now < end);
+  if (now >= end + POLL_US * 1000) {
+    l->score = -l->penalty;
+    if (l->penalty < PENALTY_MAX) l->penalty *= 2;
+  } else if (!came) {
+    l->score = l->score > SCORE_MISS ? l->score - SCORE_MISS : 0;
+  } else {
+    if (l->score < SCORE_MAX) l->score++;
+    if (l->penalty > PENALTY_MIN) l->penalty--;
+  }
+  return came;
 }
 
 static void wait_for_events(ph_loop *l, uint64_t until) {
@@ -105,8 +110,9 @@ static void wait_for_events(ph_loop *l, uint64_t until) {
   if (after_traffic && l->score > 0 && spin(l)) return;
   uint64_t start = ph_now(l->env), traffic = l->traffic;
   ph__loop_wait(l, until);
-  if (after_traffic && l->traffic != traffic && ph_now(l->env) - start < POLL_WOULD_HIT_US * 1000)
-    rate(l, 1);
+  if (after_traffic && l->traffic != traffic && l->score < SCORE_MAX &&
+      ph_now(l->env) - start < POLL_WOULD_HIT_US * 1000)
+    l->score++;
 }
 
 static bool done(ph_loop *l, uint64_t until) {
@@ -223,6 +229,7 @@ ph_loop *ph_loop_new(const ph_env *env) {
   l->env = env;
   l->armed = PH_NEVER;
   l->score = SCORE_START;
+  l->penalty = PENALTY_MIN;
   atomic_init(&l->seq, 1);
   if (ph__standby_init(l) < 0) {
     ph_free(env, l);

@@ -24,14 +24,16 @@ typedef struct ph_loop_hooks {
   bool (*work)(void *ctx); /* the interpreter has something to do: its poll returns at once */
 } ph_loop_hooks;
 
-ph_loop *ph_loop_new(const ph_env *env);
+ph_loop *ph_loop_new(const ph_env *env); /* NULL: no memory, or no file left */
+/* takes the mutex; a field may be NULL */
 void ph_loop_hooks_set(ph_loop *l, const ph_loop_hooks *h);
 /* Starts the standby thread (all signals blocked in it). Without it the loop only runs inside
  * ph_loop_poll. */
 int ph_loop_standby(ph_loop *l) PH_MUST_CHECK;
 void ph_loop_standby_stop(ph_loop *l); /* joins it, if there is one */
 /* Stops and joins the standby, closes everything, frees. After it no thread, file or socket is
- * left. */
+ * left, but a thread that waits for a name server ends later, by itself. Calls no hook and no
+ * event; connections closed with flush get their second to send what is queued. */
 void ph_loop_free(ph_loop *l);
 
 /* The interpreter's thread only: takes the loop (asking the standby to give it back if need be),
@@ -45,7 +47,8 @@ void ph_loop_wake(ph_loop *l);
 void ph_loop_lock(ph_loop *l);
 void ph_loop_unlock(ph_loop *l);
 
-/* The TCP transport on this loop (owned by the loop; one per loop). Discovery files live in
+/* The TCP transport on this loop; its calls need the mutex. `listen` on a host's name waits for the
+ * resolver, `dial` does not (owned by the loop; one per loop). Discovery files live in
  * `$XDG_RUNTIME_DIR/phub`, else `/tmp/phub-<uid>` (0700, owner checked). */
 ph_transport *ph_loop_tcp(ph_loop *l);
 

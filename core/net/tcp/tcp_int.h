@@ -34,6 +34,7 @@ struct ph_loop {
   uint64_t traffic;       /* reads and writes so far */
   uint64_t traffic_spent; /* traffic that a poll has been granted for */
   int score;              /* polls are granted while it is positive */
+  int penalty;            /* what the next yield to a busy core costs */
 
   pthread_mutex_t mutex; /* held by whoever runs the loop */
   atomic_bool wanted;    /* the interpreter waits for the mutex: the standby gives it back */
