@@ -53,7 +53,8 @@ describe("three nodes that join each other", function()
     -- One cluster in what it does, too: what one starts, all know.
     local ids = tally.ids("c", 9)
     assert.equal("ok", c[round % NODES + 1]:eval [[
-      return phub.start_children("h", require "spec.support.census".specs("c", 9), { awaitable = true }):await().status ]])
+      local specs = require "spec.support.census".specs("c", 9)
+      return phub.start_children("h", specs, { awaitable = true }):await().status ]])
     tally.settle(c, ids)
     for i = 1, NODES do
       assert.equal(9, c[i]:eval [[

@@ -59,12 +59,13 @@ function census.slow(id, ms)
   return census.start(id)
 end
 
---- Specs of the children <prefix>first to <prefix>last.
-function census.specs(prefix, last, first)
+--- Specs of the children <prefix>1 to <prefix>count, whose start functions take slow_ms.
+function census.specs(prefix, count, slow_ms)
   local specs = {}
-  for i = first or 1, last do
+  for i = 1, count do
     local id = prefix .. i
-    specs[#specs + 1] = { id = id, start = { "spec.support.census", "start", { id } } }
+    local start = slow_ms and { "slow", { id, slow_ms } } or { "start", { id } }
+    specs[i] = { id = id, start = { "spec.support.census", start[1], start[2] } }
   end
   return specs
 end

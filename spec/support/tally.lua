@@ -91,10 +91,10 @@ function tally.journal(node)
   return list
 end
 
---- "a1" to "a<n>" and the like.
-function tally.ids(prefix, last, first)
+--- <prefix>1 to <prefix>count, as census.specs names them.
+function tally.ids(prefix, count)
   local ids = {}
-  for i = first or 1, last do ids[#ids + 1] = prefix .. i end
+  for i = 1, count do ids[i] = prefix .. i end
   return ids
 end
 
