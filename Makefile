@@ -145,7 +145,8 @@ $(B)/obj/lua/src/%.o: lua/src/%.c $(B)/flags
 $(B)/phub/core.so: $(CORE_OBJ) $(BIND_OBJ)
 	@mkdir -p $(@D)
 	@test -n '$(BIND_OBJ)' || { echo 'make: no C file in lua/src: nothing to link' >&2; exit 1; }
-	$(call say,LD,$@)$(CC) -shared -Wl,-z,nodelete $(SHARED_SAN_$(COMPILER)) $(LINK) -o $@ $^ $(CORE_LIBS)
+	$(call say,LD,$@)$(CC) -shared -Wl,-z,nodelete $(SHARED_SAN_$(COMPILER)) $(LINK) -o $@.new $^ $(CORE_LIBS)
+	@mv $@.new $@  # at once: programs that run now keep the old one
 
 # One archive a layer, made afresh so that a deleted file leaves it.
 define layer_rules
