@@ -1,6 +1,10 @@
 /* Frames to the process system of another node (wire/proto.h). */
 #include "proc/proc_int.h"
 
+/* in place of the reason of an exit, packed, when that is larger than a message may be */
+static const char too_large[] = "\xa9"
+                                "too_large";
+
 /* The buffer is taken out of the system while it is in use: packing a host's value may run code of
  * the host's, which may send frames too. */
 static ph_buf open_frame(ph_sys *s, uint32_t type, uint32_t fields) {
@@ -68,13 +72,20 @@ void ph__tell_demonitor(ph_sys *s, ph_nodeent *e, ph_ref ref) {
   (void)send_frame(s, e, &b, 0);
 }
 
-void ph__tell_down(ph_sys *s, ph_nodeent *e, ph_ref ref, ph_bytes *reason, uint64_t serial) {
-  if (!e->peer) return;
+static int down_frame(ph_sys *s, ph_nodeent *e, ph_ref ref, const void *reason, size_t n,
+                      uint64_t serial) {
   ph_buf b = open_frame(s, PH_M_DOWN, 3);
   ph_w_uint(&b, ph_id_serial(ref));
-  ph_w_raw(&b, reason->data, reason->len);
+  ph_w_raw(&b, reason, n);
   ph_w_uint(&b, serial);
-  if (send_frame(s, e, &b, 0)) ph__lost(s, e);
+  return send_frame(s, e, &b, 0);
+}
+
+void ph__tell_down(ph_sys *s, ph_nodeent *e, ph_ref ref, ph_bytes *reason, uint64_t serial) {
+  if (!e->peer) return;
+  int rc = down_frame(s, e, ref, reason->data, reason->len, serial);
+  if (rc == PH_ETOOLARGE) rc = down_frame(s, e, ref, too_large, sizeof too_large - 1, serial);
+  if (rc) ph__lost(s, e);
 }
 
 int ph__tell_link(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from) {
@@ -93,15 +104,23 @@ void ph__tell_unlink(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from) {
   if (send_frame(s, e, &b, 0)) ph__lost(s, e);
 }
 
-int ph__tell_exit(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from, bool kill, ph_bytes *reason) {
+static int exit_frame(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from, bool kill,
+                      const void *reason, size_t n) {
   ph_buf b = open_frame(s, PH_M_EXIT, 4);
   ph_w_uint(&b, to);
   ph_w_uint(&b, ph_id_serial(from));
   ph_w_bool(&b, kill);
-  ph_w_raw(&b, reason->data, reason->len);
+  ph_w_raw(&b, reason, n);
   return send_frame(s, e, &b, 0);
 }
 
+int ph__tell_exit(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from, bool kill, ph_bytes *reason) {
+  return exit_frame(s, e, to, from, kill, reason->data, reason->len);
+}
+
 void ph__tell_exit_surely(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from, ph_bytes *reason) {
-  if (e->peer && ph__tell_exit(s, e, to, from, false, reason)) ph__lost(s, e);
+  if (!e->peer) return;
+  int rc = exit_frame(s, e, to, from, false, reason->data, reason->len);
+  if (rc == PH_ETOOLARGE) rc = exit_frame(s, e, to, from, false, too_large, sizeof too_large - 1);
+  if (rc) ph__lost(s, e);
 }

@@ -459,6 +459,112 @@ static void nothing_remains(void **state) {
   assert_int_equal(entries(inner), 2); /* "." and "..": no discovery file */
 }
 
+/* ---- without memory ---------------------------------------------------------------------------
+ */
+
+/* allocations of the interpreter's side (and of both queues) of at least this size fail */
+static size_t refuse = SIZE_MAX;
+
+static void *refusing(void *ctx, void *p, size_t n) {
+  (void)ctx;
+  if (n >= refuse) return NULL;
+  if (n) return realloc(p, n);
+  free(p);
+  return NULL;
+}
+
+static ph_rt *refusing_runtime(void) {
+  ph_rt *rt = new_runtime();
+  ph_env *env = (ph_env *)(uintptr_t)ph_rt_env(rt);
+  env->realloc = refusing;
+  return rt;
+}
+
+static void news_that_finds_no_memory_is_kept(void **state) {
+  (void)state;
+  ph_rt *a = refusing_runtime(), *b = new_runtime();
+  start_node(a, "a@127.0.0.1");
+  start_node(b, "b@127.0.0.1");
+  assert_int_equal(ph_rt_join(a, ph_rt_address(b)), 0);
+  refuse = 1;
+  EVENTUALLY(a, b, see(b, "a@127.0.0.1"));
+  for (int i = 0; i < 20; i++) {
+    ph_rt_step(a, 0);
+    ph_rt_step(b, 0);
+  }
+  assert_null(see(a, "b@127.0.0.1"));
+  refuse = SIZE_MAX;
+  EVENTUALLY(a, b, see(a, "b@127.0.0.1"));
+  ph_rt_free(a);
+  ph_rt_free(b);
+}
+
+static ph_msg *large(ph_rt *rt, ph_class cls, size_t n) {
+  ph_buf v;
+  char *text = calloc(1, n);
+  ph_buf_init(&v, ph_rt_env(rt));
+  ph_w_bin(&v, text, n);
+  free(text);
+  ph_msg *m = ph_msg_bytes(ph_rt_sys(rt), cls, ph_buf_at(&v), ph_buf_size(&v));
+  ph_buf_deinit(&v);
+  assert_non_null(m);
+  return m;
+}
+
+static void a_frame_that_finds_no_memory_resets_its_link(void **state) {
+  (void)state;
+  enum { LARGE = 800 * 1024 };
+  ph_rt *a = refusing_runtime(), *b = new_runtime();
+  server sb;
+  answer call;
+  start_server(b, &sb);
+  start_node(a, "a@127.0.0.1");
+  start_node(b, "b@127.0.0.1");
+  join(a, b, "a@127.0.0.1", "b@127.0.0.1");
+  ph_nodeent *to = see(a, "b@127.0.0.1");
+  for (int i = 0; i < 10; i++) { /* credit that is not given back would stop the link */
+    answer_init(&call, a);
+    ph_msg *m = large(a, PH_C_CALL, LARGE);
+    assert_int_equal(ph_call_named(ph_rt_sys(a), 0, "srv", 3, to, m, &call.w, PH_NEVER), 0);
+    refuse = LARGE / 2;
+    EVENTUALLY(a, b, call.calls);
+    assert_int_equal(call.err, PH_ENOCONN);
+    refuse = SIZE_MAX;
+    uint64_t peer = to->peer;
+    do { /* until the link is there again, what is sent is lost, and that is told */
+      answer_init(&call, a);
+      m = number(a, PH_C_CALL, 5);
+      assert_int_equal(
+          ph_call_named(ph_rt_sys(a), 0, "srv", 3, to, m, &call.w, ph_due(ph_rt_env(a), 200)), 0);
+      EVENTUALLY(a, b, call.calls);
+    } while (call.err);
+    assert_int_equal(call.number, 5);
+    assert_true(to->peer == peer); /* it never went down */
+  }
+  ph_rt_free(a);
+  ph_rt_free(b);
+}
+
+static void a_sender_hears_that_there_is_no_memory(void **state) {
+  (void)state;
+  ph_rt *a = refusing_runtime(), *b = new_runtime();
+  answer call;
+  start_node(a, "a@127.0.0.1");
+  start_node(b, "b@127.0.0.1");
+  join(a, b, "a@127.0.0.1", "b@127.0.0.1");
+  ph_nodeent *to = see(a, "b@127.0.0.1");
+  answer_init(&call, a);
+  ph_msg *m = large(a, PH_C_CALL, 700000);
+  refuse = 600000;
+  assert_int_equal(ph_call_named(ph_rt_sys(a), 0, "srv", 3, to, m, &call.w, PH_NEVER), PH_ENOMEM);
+  m->cls = PH_C_INFO;
+  assert_int_equal(ph_send_named(ph_rt_sys(a), "srv", 3, to, m, true), PH_ENOMEM);
+  refuse = SIZE_MAX;
+  assert_int_equal(ph_send_named(ph_rt_sys(a), "srv", 3, to, m, true), 0);
+  ph_rt_free(a);
+  ph_rt_free(b);
+}
+
 /* ---- two OS processes -------------------------------------------------------------------------
  */
 
@@ -588,6 +694,9 @@ int main(void) {
       cmocka_unit_test(a_node_leaves_and_may_start_again),
       cmocka_unit_test(a_request_to_connect_is_answered),
       cmocka_unit_test(nothing_remains),
+      cmocka_unit_test(news_that_finds_no_memory_is_kept),
+      cmocka_unit_test(a_frame_that_finds_no_memory_resets_its_link),
+      cmocka_unit_test(a_sender_hears_that_there_is_no_memory),
       cmocka_unit_test(another_process_answers_fast_and_its_death_is_seen),
   };
   return cmocka_run_group_tests(tests, in_own_dir, remove_dir);

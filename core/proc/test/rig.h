@@ -39,6 +39,7 @@ typedef struct rig {
   int count;
   rig_node node[RIG_NODES];
   rig_item *head, **tail;
+  size_t max_frame;                     /* larger ones are refused; 0: none */
   long frames;                          /* sent since the start */
   uint32_t links[RIG_NODES][RIG_NODES]; /* peer number of b at a, 0: not linked */
   uint32_t next_peer;
@@ -67,6 +68,7 @@ static inline int rig_command(void *ctx, uint32_t type, uint64_t a, uint64_t b, 
   assert_true(a != 0);
   assert_true(type == PH_CMD_SEND || type == PH_CMD_RESET);
   if (to < 0) return 0; /* the peer is gone */
+  if (r->max_frame && n > r->max_frame) return PH_ETOOLARGE;
   rig_item *it = ph_alloc(&r->t.env, sizeof *it + n);
   if (!it) return PH_ENOMEM;
   if (type == PH_CMD_SEND) {

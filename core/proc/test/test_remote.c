@@ -267,6 +267,27 @@ static void remote_links_carry_exits(void **state) {
   }
 }
 
+static void a_reason_too_large_to_travel_is_replaced(void **state) {
+  (void)state;
+  pair x;
+  ph_ref ref;
+  pair_init(&x);
+  x.a.p->trap_exit = 1;
+  assert_int_equal(ph_link_procs(x.a.p, x.b_at_a), 0);
+  assert_int_equal(ph_monitor(x.a.p, x.b_at_a, &ref), 0);
+  rig_run(&x.r);
+  char big[500];
+  memset(big, 'x', sizeof big);
+  x.b.exit_with = ph_reason_str(x.sb, big, sizeof big);
+  ph_ready(x.b.p);
+  x.r.max_frame = 200;
+  rig_run(&x.r);
+  assert_int_equal(x.a.count, 2);
+  CHECK_MSG(&x.a, 0, PH_C_EXIT, "too_large");
+  CHECK_MSG(&x.a, 1, PH_C_DOWN, "too_large");
+  pair_end(&x);
+}
+
 static void remote_unlink_and_links_to_the_dead(void **state) {
   (void)state;
   pair x;
@@ -508,6 +529,23 @@ static void a_peer_speaks_for_its_own_node_only(void **state) {
   assert_int_equal(s->unknown_frames, unknown + 2);
   rig_run(&r);
   assert_int_equal(a.count, 1);
+  /* from an earlier life of node 1 */
+  ph_buf id;
+  ph_buf_init(&id, &r.t.env);
+  ph_w_cstr(&id, "n1@rig");
+  ph_w_uint(&id, 99);
+  ph_w_uint(&id, 3);
+  ph_buf_reset(&f);
+  ph_w_array(&f, 6);
+  ph_w_uint(&f, PH_M_CALL);
+  ph_w_uint(&f, ph_id_serial(a.pid));
+  ph_w_uint(&f, PH_C_CALL);
+  ph_w_ext(&f, PH_EXT_PID, ph_buf_at(&id), ph_buf_size(&id));
+  ph_w_uint(&f, 6);
+  ph_w_cstr(&f, "forged");
+  frame(&r, 1, 0, &f);
+  ph_buf_deinit(&id);
+  assert_int_equal(s->unknown_frames, unknown + 3);
   ph_buf_deinit(&f);
   probe_clear(&a);
   probe_clear(&b);
@@ -629,6 +667,7 @@ int main(void) {
       cmocka_unit_test(remote_monitors_tell_once),
       cmocka_unit_test(a_remote_watcher_that_ends_demonitors),
       cmocka_unit_test(remote_links_carry_exits),
+      cmocka_unit_test(a_reason_too_large_to_travel_is_replaced),
       cmocka_unit_test(remote_unlink_and_links_to_the_dead),
       cmocka_unit_test(remote_signals_do_as_local_ones),
       cmocka_unit_test(a_lost_link_ends_all_that_went_over_it),
