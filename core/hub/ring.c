@@ -18,6 +18,7 @@ void ph_ring_deinit(ph_ring *r) {
   ph_free(r->env, r->hash);
   ph_free(r->env, r->owner);
   ph_free(r->env, r->nodes);
+  ph_free(r->env, r->names);
   ph_ring_init(r, r->env);
 }
 
@@ -49,45 +50,102 @@ static int node_points(const ph_env *env, const char *name, uint16_t owner, poin
   return 0;
 }
 
-static int fill(ph_ring *next, point *points, size_t n) {
+/* ---- A new ring from the old one: only the points of nodes that were not in it are computed and
+ * sorted; those of nodes that stay are merged with them, in their order. */
+
+typedef struct change {
+  ph_ring next;
+  point *fresh; /* sorted */
+  size_t fresh_count;
+  uint16_t *now; /* by old node: its index in next, or GONE */
+} change;
+
+enum { GONE = UINT16_MAX };
+
+/* copies nodes and names, sorted by name */
+static int take_nodes(ph_ring *next, const ph_ring_node *nodes, size_t n) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < n; i++) bytes += strlen(nodes[i].name) + 1;
+  next->nodes = ph_alloc(next->env, n * sizeof *nodes);
+  next->names = ph_alloc(next->env, bytes);
+  if (!next->nodes || !next->names) return PH_ENOMEM;
+  memcpy(next->nodes, nodes, n * sizeof *nodes);
+  qsort(next->nodes, n, sizeof *nodes, by_name);
+  char *at = next->names;
   for (size_t i = 0; i < n; i++) {
-    int err = node_points(next->env, next->nodes[i].name, (uint16_t)i, points + i * PH_RING_POINTS);
-    if (err) return err;
+    size_t len = strlen(next->nodes[i].name) + 1;
+    next->nodes[i].name = memcpy(at, next->nodes[i].name, len);
+    at += len;
   }
+  next->node_count = n;
   next->count = n * PH_RING_POINTS;
-  qsort(points, next->count, sizeof *points, by_hash);
-  for (size_t i = 0; i < next->count; i++) {
-    next->hash[i] = points[i].hash;
-    next->owner[i] = points[i].owner;
-  }
   return 0;
 }
 
+/* which nodes stay, and the points of those that are new */
+static int compare(const ph_ring *old, change *c) {
+  size_t i = 0;
+  ph_ring *next = &c->next;
+  for (size_t k = 0; k < next->node_count; k++) {
+    int order = 1;
+    while (i < old->node_count && (order = strcmp(old->nodes[i].name, next->nodes[k].name)) < 0)
+      c->now[i++] = GONE;
+    if (i < old->node_count && order == 0) {
+      c->now[i++] = (uint16_t)k;
+      continue;
+    }
+    int err = node_points(next->env, next->nodes[k].name, (uint16_t)k, c->fresh + c->fresh_count);
+    if (err) return err;
+    c->fresh_count += PH_RING_POINTS;
+  }
+  while (i < old->node_count) c->now[i++] = GONE;
+  qsort(c->fresh, c->fresh_count, sizeof *c->fresh, by_hash);
+  return 0;
+}
+
+static void merge(const ph_ring *old, change *c) {
+  ph_ring *next = &c->next;
+  size_t i = 0, k = 0;
+  for (size_t at = 0; at < next->count; at++) {
+    while (i < old->count && c->now[old->owner[i]] == GONE) i++;
+    point x = {0, 0};
+    if (i < old->count) x = (point){old->hash[i], c->now[old->owner[i]]};
+    if (i == old->count || (k < c->fresh_count && by_hash(&c->fresh[k], &x) < 0))
+      x = c->fresh[k++];
+    else
+      i++;
+    next->hash[at] = x.hash;
+    next->owner[at] = x.owner;
+  }
+}
+
+static int make(const ph_ring *old, const ph_ring_node *nodes, size_t n, change *c) {
+  const ph_env *env = old->env;
+  size_t count = n * PH_RING_POINTS;
+  c->fresh = ph_alloc(env, count * sizeof *c->fresh);
+  c->now = ph_alloc(env, (old->node_count + 1) * sizeof *c->now);
+  c->next.hash = ph_alloc(env, count * sizeof *c->next.hash);
+  c->next.owner = ph_alloc(env, count * sizeof *c->next.owner);
+  if (!c->fresh || !c->now || !c->next.hash || !c->next.owner) return PH_ENOMEM;
+  int err = take_nodes(&c->next, nodes, n);
+  if (!err) err = compare(old, c);
+  if (!err) merge(old, c);
+  return err;
+}
+
 int ph_ring_set(ph_ring *r, const ph_ring_node *nodes, size_t n) {
-  ph_ring next;
-  ph_ring_init(&next, r->env);
-  if (n > UINT16_MAX) return PH_EINVAL;
-  if (n > 0) {
-    size_t count = n * PH_RING_POINTS;
-    point *points = ph_alloc(r->env, count * sizeof *points);
-    next.hash = ph_alloc(r->env, count * sizeof *next.hash);
-    next.owner = ph_alloc(r->env, count * sizeof *next.owner);
-    next.nodes = ph_alloc(r->env, n * sizeof *nodes);
-    int err = points && next.hash && next.owner && next.nodes ? 0 : PH_ENOMEM;
-    if (!err) {
-      memcpy(next.nodes, nodes, n * sizeof *nodes);
-      qsort(next.nodes, n, sizeof *nodes, by_name);
-      next.node_count = n;
-      err = fill(&next, points, n);
-    }
-    ph_free(r->env, points);
-    if (err) {
-      ph_ring_deinit(&next);
-      return err;
-    }
+  change c = {.fresh_count = 0};
+  if (n >= UINT16_MAX) return PH_EINVAL;
+  ph_ring_init(&c.next, r->env);
+  int err = n ? make(r, nodes, n, &c) : 0;
+  ph_free(r->env, c.fresh);
+  ph_free(r->env, c.now);
+  if (err) {
+    ph_ring_deinit(&c.next);
+    return err;
   }
   ph_ring_deinit(r);
-  *r = next;
+  *r = c.next;
   return 0;
 }
 

@@ -9,7 +9,7 @@
 enum { PH_RING_POINTS = 1024 };
 
 typedef struct ph_ring_node {
-  const char *name; /* NUL-terminated, outlives its time in the ring */
+  const char *name; /* NUL-terminated */
   void *user;
 } ph_ring_node;
 
@@ -19,12 +19,15 @@ typedef struct ph_ring {
   uint16_t *owner; /* index in nodes, of each point */
   size_t count;
   ph_ring_node *nodes; /* sorted by name */
+  char *names;         /* of the nodes */
   size_t node_count;
 } ph_ring;
 
 void ph_ring_init(ph_ring *r, const ph_env *env);
 void ph_ring_deinit(ph_ring *r);
-/* makes the ring of these nodes (in any order; at most 65,535); on failure the old ring stays */
+/* Makes the ring of these nodes (in any order, at most 65,534; names are copied); on failure the
+ * old ring stays. Costs a merge over all points, and computing and sorting those of new nodes
+ * alone. */
 int ph_ring_set(ph_ring *r, const ph_ring_node *nodes, size_t n) PH_MUST_CHECK;
 uint64_t ph_ring_hash(const void *id, size_t n);
 /* the first node for a hash, NULL when the ring is empty */
