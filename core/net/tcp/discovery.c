@@ -1,6 +1,8 @@
 /* Discovery files: each running node keeps one, named after it, in a directory that only its user
  * can use. A file holds the address and who wrote it (pid and start time of the process, so that a
- * pid used again does not revive it); it appears whole, by rename, and a stale one is ignored. */
+ * pid used again does not revive it); it appears whole, by rename; a stale one is
+ * ignored, and swept away when a node announces itself. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,7 +14,7 @@
 #include "base/index.h"
 #include "net/tcp/tcp_int.h"
 
-enum { FILE_SIZE = 1024, READABLE_NAME = 180, NAME_SIZE = READABLE_NAME + 32 };
+enum { FILE_SIZE = 1024, READABLE_NAME = 180, NAME_SIZE = READABLE_NAME + 32, SWEEP = 1000 };
 
 void ph__discovery_dir(char *out, size_t size) {
   const char *run = getenv("XDG_RUNTIME_DIR");
@@ -81,13 +83,13 @@ typedef struct entry {
   long pid;
   unsigned long long start;
   char address[PH__HOST_SIZE + PH__PORT_SIZE + 3];
+  char name[FILE_SIZE];
 } entry;
 
-/* reads the file of this name; PH_ENOTFOUND when there is none that can be believed */
-static int read_entry(int dir, const char *name, entry *out) {
-  char file[NAME_SIZE], text[FILE_SIZE], format[64], owner[FILE_SIZE];
+/* PH_ENOTFOUND: no file that could be one of ours */
+static int read_file(int dir, const char *file, entry *out) {
+  char text[FILE_SIZE], format[64];
   struct stat st;
-  file_name(name, file);
   int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return PH_ENOTFOUND;
   ssize_t n = -1;
@@ -96,10 +98,51 @@ static int read_entry(int dir, const char *name, entry *out) {
   close(fd);
   if (n <= 0 || text[n - 1] != '\n') return PH_ENOTFOUND;
   text[n] = 0;
-  snprintf(format, sizeof format, "phub 1\n%%ld %%llu\n%%%zus\n%%1023[^\n]",
-           sizeof out->address - 1);
-  if (sscanf(text, format, &out->pid, &out->start, out->address, owner) != 4) return PH_ENOTFOUND;
-  return strcmp(owner, name) == 0 ? 0 : PH_ENOTFOUND;
+  snprintf(format, sizeof format, "phub 1\n%%ld %%llu\n%%%zus\n%%%zu[^\n]", sizeof out->address - 1,
+           sizeof out->name - 1);
+  int fields = sscanf(text, format, &out->pid, &out->start, out->address, out->name);
+  return fields == 4 ? 0 : PH_ENOTFOUND;
+}
+
+static int read_entry(int dir, const char *name, entry *out) {
+  char file[NAME_SIZE];
+  file_name(name, file);
+  int err = read_file(dir, file, out);
+  return err == 0 && strcmp(out->name, name) != 0 ? PH_ENOTFOUND : err;
+}
+
+static bool alive(const entry *e) {
+  return e->pid > 0 && e->start != 0 && start_time(e->pid) == e->start;
+}
+
+/* Removes the file of a process that is gone. It is moved aside first and looked at again: between
+ * the look and the removal a new process may have put its own in its place, which then goes back
+ * (unless there is yet another). */
+static void remove_stale(int d, const char *file) {
+  char aside[64];
+  entry e;
+  if (read_file(d, file, &e) < 0 || alive(&e)) return;
+  snprintf(aside, sizeof aside, ".%ld.stale", (long)getpid());
+  if (renameat(d, file, d, aside) < 0) return;
+  if (read_file(d, aside, &e) == 0 && alive(&e)) {
+    int rc = linkat(d, aside, d, file, 0);
+    (void)rc; /* EEXIST: a newer one is there */
+  }
+  unlinkat(d, aside, 0);
+}
+
+/* so that what killed processes leave does not gather */
+static void sweep(int d) {
+  int copy = openat(d, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+  if (!dir) {
+    if (copy >= 0) close(copy);
+    return;
+  }
+  struct dirent *f;
+  for (int i = 0; i < SWEEP && (f = readdir(dir)); i++)
+    if (f->d_name[0] != '.') remove_stale(d, f->d_name);
+  closedir(dir);
 }
 
 int ph__discovery_find(const char *dir, const char *name, char *address, size_t size) {
@@ -109,7 +152,7 @@ int ph__discovery_find(const char *dir, const char *name, char *address, size_t 
   int err = read_entry(fd, name, &e);
   close(fd);
   if (err < 0) return err;
-  if (e.pid <= 0 || e.start == 0 || start_time(e.pid) != e.start) return PH_ENOTFOUND;
+  if (!alive(&e)) return PH_ENOTFOUND;
   int n = snprintf(address, size, "%s", e.address);
   return n > 0 && (size_t)n < size ? 0 : PH_ENOTFOUND;
 }
@@ -135,6 +178,7 @@ int ph__discovery_put(const char *dir, const char *name, const char *address) {
   if (n < 0 || (size_t)n >= sizeof text - 1) return PH_EINVAL;
   int d = open_dir(dir, true);
   if (d < 0) return PH_EIO;
+  sweep(d);
   file_name(name, file);
   snprintf(tmp, sizeof tmp, ".%ld.%s", (long)getpid(), file);
   int err = PH_EIO;

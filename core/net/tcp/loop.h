@@ -47,8 +47,8 @@ void ph_loop_wake(ph_loop *l);
 void ph_loop_lock(ph_loop *l);
 void ph_loop_unlock(ph_loop *l);
 
-/* The TCP transport on this loop; its calls need the mutex. `listen` on a host's name waits for the
- * resolver, `dial` does not (owned by the loop; one per loop). Discovery files live in
+/* The TCP transport on this loop (owned by the loop; one per loop); its calls need the mutex.
+ * `listen` on a host's name waits for the resolver, `dial` does not. Discovery files live in
  * `$XDG_RUNTIME_DIR/phub`, else `/tmp/phub-<uid>` (0700, owner checked). */
 ph_transport *ph_loop_tcp(ph_loop *l);
 

@@ -341,6 +341,20 @@ static void nobody_wakes_while_the_interpreter_rests(void **state) {
   end();
 }
 
+static void a_short_absence_does_not_lose_the_standby(void **state) {
+  (void)state;
+  begin(true);
+  for (int i = 0; i < 10; i++) {
+    ph_loop_poll(w.loop, ne_now(NULL) + PH_MS(30)); /* it falls asleep */
+    ph_loop_poll(w.loop, ne_now(NULL) + PH_MS(15)); /* back before the woken one has looked */
+    int turns = atomic_load(&w.turns);
+    uint64_t start = ne_now(NULL);
+    while (atomic_load(&w.turns) == turns && ms_since(start) < 3000) usleep(1000);
+    assert_true(atomic_load(&w.turns) > turns);
+  }
+  end();
+}
+
 static void *wake_later(void *arg) {
   (void)arg;
   usleep(50000);
@@ -537,6 +551,7 @@ int main(void) {
       cmocka_unit_test(lock_takes_the_loop_from_the_standby),
       cmocka_unit_test(leaving_and_entering_are_cheap),
       cmocka_unit_test(nobody_wakes_while_the_interpreter_rests),
+      cmocka_unit_test(a_short_absence_does_not_lose_the_standby),
       cmocka_unit_test(waking_ends_this_poll_or_the_next),
       cmocka_unit_test(waits_until_the_time_given),
       cmocka_unit_test(a_timer_on_the_verge_does_not_lose_the_poll),

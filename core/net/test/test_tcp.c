@@ -575,6 +575,14 @@ static void finds_names_and_ignores_stale_files(void **state) {
   snprintf(dead, sizeof dead, "phub 1\n%ld %llu\n%s\nold@h\n", pid, start, w.bound);
   write_file("old@h", dead);
   assert_int_equal(dial_err("old@h", 1000), 0);
+  /* announcing sweeps what the dead have left, and nothing else */
+  snprintf(dead, sizeof dead, "phub 1\n%ld %llu\n%s\ngone@h\n", (long)child, start, w.bound);
+  write_file("gone@h", dead);
+  snprintf(path, sizeof path, "%s/phub", run_dir);
+  assert_int_equal(ne_count(path), 5);
+  assert_int_equal(w.tr->ops->announce(w.tr, "node1@127.0.0.1", w.bound), 0);
+  assert_int_equal(ne_count(path), 4);
+  assert_int_equal(dial_err("old@h", 1000), 0);
   const char *garbage[] = {"", "phub 1\n", "\n\n\n\n", "phub 2\n1 1\nx\nold@h\n", text};
   for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
     write_file("old@h", garbage[i]);
@@ -588,7 +596,7 @@ static void finds_names_and_ignores_stale_files(void **state) {
   assert_int_equal(dial_err("node1@127.0.0.1", 1000), PH_ENOTFOUND);
   assert_int_equal(dial_err("node2@127.0.0.1", 1000), 0);
   write_file("node2@127.0.0.1", "phub 1\n1 1\n127.0.0.1:1\nnode2@127.0.0.1\n");
-  assert_int_equal(w.tr->ops->announce(w.tr, NULL, NULL), 0);
+  assert_int_equal(w.tr->ops->announce(w.tr, NULL, NULL), 0); /* sweeps nothing */
   path_of("node2@127.0.0.1", path, sizeof path);
   assert_int_equal(unlink(path), 0);
   assert_int_equal(w.tr->ops->announce(w.tr, "node3@h", w.bound), 0);
