@@ -278,6 +278,8 @@ static int row_of(ph_hub *h, ph_member *m, uint64_t type, ph_tables *t) {
     return on_stop(h, m, t);
   case PH_H_RESULT:
     return on_result(h, m, t);
+  case PH_H_MAIL:
+    return ph__mail_row(h, &t->rows);
   default:
     return on_numbered(h, t, type);
   }
@@ -287,7 +289,7 @@ int ph__req_frame(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
   if (type == PH_H_ASK) return on_ask(h, m, r);
   if (type == PH_H_ASKED) return on_asked(h, r);
   if (type != PH_H_START && type != PH_H_STOP && type != PH_H_RESULT && type != PH_H_SETTLED &&
-      type != PH_H_UNSURE) {
+      type != PH_H_MAIL && type != PH_H_UNSURE) {
     h->node->unknown_frames++;
     return 0;
   }

@@ -176,8 +176,8 @@ static size_t batch_size(const ph_batch *b) {
 }
 
 ph_batch *ph__out(ph_hub *h, ph_member *m, int which) {
-  static const uint64_t types[PH_OUT_COUNT] = {PH_H_START, PH_H_STOP, PH_H_RESULT, PH_H_SETTLED,
-                                               PH_H_UNSURE};
+  static const uint64_t types[PH_OUT_COUNT] = {PH_H_START,   PH_H_STOP,   PH_H_RESULT,
+                                               PH_H_SETTLED, PH_H_UNSURE, PH_H_MAIL};
   ph_batch *b = m->out[which];
   if (b && batch_size(b) > PH_BATCH_BYTES && ph__batch_send(h, &m->out[which], m)) ph__oom(h);
   return ph__batch(h, &m->out[which], types[which]);

@@ -21,7 +21,7 @@ static bool by_token(const void *item, const void *key) {
   return ((const ph_child *)item)->token == *(const uint64_t *)key;
 }
 
-static void tell(ph_child *c, uint8_t state) {
+void ph__child_tell(ph_child *c, uint8_t state) {
   ph_fact *f = c->fact;
   f->state = state;
   f->num = c->num;
@@ -49,7 +49,7 @@ static void enqueue(ph_child *c) {
   c->state = PH_CH_QUEUED;
   ph_list_remove(&c->list);
   ph_list_push(&c->hub->start_queue, &c->list);
-  tell(c, PH_FACT_STARTING);
+  ph__child_tell(c, PH_FACT_STARTING);
   ph__kick(c->hub);
 }
 
@@ -104,7 +104,7 @@ void ph__child_backoff(ph_hub *h, ph_child *c) {
   c->state = PH_CH_BACKOFF;
   ph_list_remove(&c->list);
   ph_list_push(&h->children, &c->list);
-  tell(c, PH_FACT_BACKOFF);
+  ph__child_tell(c, PH_FACT_BACKOFF);
   if (ph_timer_start(&h->sys->timers, &c->timer, ph_due(h->env, ms)))
     enqueue(c); /* no memory to wait with */
 }
@@ -148,7 +148,7 @@ static void failed(ph_hub *h, ph_child *c, ph_bytes *reason) {
     return;
   }
   c->state = PH_CH_FAILED;
-  tell(c, PH_FACT_FAILED);
+  ph__child_tell(c, PH_FACT_FAILED);
   if (ph_timer_start(&h->sys->timers, &c->timer, ph_due(h->env, VERDICT_MS))) ph__oom(h);
   ph__report_failed(h, c); /* last: the answer may end the child */
 }
@@ -187,7 +187,7 @@ void ph_hub_started(ph_hub *h, uint64_t token, ph_pid pid, ph_bytes *reason) {
     return;
   }
   c->ran = true;
-  tell(c, PH_FACT_RUNNING);
+  ph__child_tell(c, PH_FACT_RUNNING);
 }
 
 /* ---- Ends */
@@ -257,13 +257,16 @@ void ph__child_stop(ph_hub *h, ph_child *c) {
     gone(c);
     return;
   case PH_CH_RUNNING:
+  case PH_CH_HOLDING:
     break;
   }
+  ph_list_remove(&c->list); /* it may have been holding */
+  ph_list_push(&h->children, &c->list);
   uint64_t ms = c->spec->shutdown;
   bool brutal = ms == PH_SHUTDOWN_BRUTAL;
   ph_bytes *reason = ph_reason_get(h->sys, brutal ? PH_REASON_KILL : PH_REASON_SHUTDOWN);
   c->state = PH_CH_STOPPING;
-  tell(c, PH_FACT_STOPPING);
+  ph__child_tell(c, PH_FACT_STOPPING);
   int err = ph_signal(h->sys, h->pid, c->proc->pid, reason, true);
   if (err) ms = VERDICT_MS; /* no memory for a signal: it is killed soon */
   if ((!brutal || err) && ph_timer_start(&h->sys->timers, &c->timer, ph_due(h->env, ms)))
@@ -273,8 +276,13 @@ void ph__child_stop(ph_hub *h, ph_child *c) {
 void ph__children_stop(ph_hub *h) {
   while (!ph_list_empty(&h->start_queue))
     ph__child_stop(h, PH_CONTAINER(h->start_queue.next, ph_child, list));
-  for (ph_list *l = h->children.next, *next; l != &h->children; l = next) {
-    next = l->next;
+  ph_list all; /* a stopped one goes to the end of the list */
+  ph_list_init(&all);
+  ph_list_move(&all, &h->children);
+  ph_list_move(&all, &h->holding);
+  while (!ph_list_empty(&all)) {
+    ph_list *l = ph_list_pop(&all);
+    ph_list_push(&h->children, l);
     ph__child_stop(h, PH_CONTAINER(l, ph_child, list));
   }
 }
@@ -282,6 +290,7 @@ void ph__children_stop(ph_hub *h) {
 /* the hub goes at once: the processes are killed, nobody is told */
 void ph__children_kill(ph_hub *h) {
   ph_list_move(&h->children, &h->start_queue);
+  ph_list_move(&h->children, &h->holding);
   while (!ph_list_empty(&h->children)) {
     ph_child *c = PH_CONTAINER(h->children.next, ph_child, list);
     if (c->state == PH_CH_STARTING) {

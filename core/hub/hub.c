@@ -51,6 +51,11 @@ static void mend(ph_hub *h) {
 /* The held answers of this turn wait for one member's word that it has received all up to here. */
 static void barrier(ph_hub *h) {
   uint64_t now = h->barrier++;
+  if (h->fence_wanted && h->hellos > 0) { /* every member's word, that of the barrier too */
+    h->fence_wanted = false;
+    h->barrier_sent = now;
+    if (ph__send_number(h, NULL, PH_H_ACKREQ, now)) ph__oom(h);
+  }
   if (!h->barrier_wanted || h->others == 0) return;
   if (!h->barrier_at)
     for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
@@ -131,6 +136,7 @@ static void turn(ph_timer *t) {
   if (ph__children_slice(h)) more = true;
   if (ph__place_slice(h)) more = true; /* what has just started may be an answer */
   ph__routes_run(h);
+  ph__moves_run(h);
   if (ph__sync_slice(h)) more = true;
   ph__held_run(h);
   ph__flush(h);
@@ -151,10 +157,10 @@ static void tick(ph_timer *t) {
 
 static void lists_init(ph_hub *h) {
   for (size_t i = 0; i < PH_BUCKETS; i++) ph_list_init(&h->buckets[i]);
-  ph_list *lists[] = {&h->all,     &h->tombs,       &h->homeless,   &h->dirty,
-                      &h->members, &h->gone,        &h->children,   &h->start_queue,
-                      &h->ops,     &h->held,        &h->deferred,   &h->proposals,
-                      &h->routed,  &h->dirty_facts, &h->self.facts, &h->self.all};
+  ph_list *lists[] = {&h->all,        &h->tombs,    &h->homeless,    &h->dirty,   &h->members,
+                      &h->gone,       &h->children, &h->start_queue, &h->holding, &h->ops,
+                      &h->held,       &h->deferred, &h->proposals,   &h->routed,  &h->dirty_facts,
+                      &h->self.facts, &h->self.all};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) ph_list_init(lists[i]);
 }
 

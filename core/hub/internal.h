@@ -37,6 +37,7 @@ enum {                  /* messages between hubs: [type, hub id, ...] */
        PH_H_BYE = 81,     /* the hub has left */
        PH_H_SETTLED =
            82, /* bin(rows): these starts were answered `started`, their failures wait in backoff */
+       PH_H_MAIL = 84,  /* bin(id, class, value ...): unread messages of a child that moves there */
        PH_H_UNSURE = 83 /* child id, number: is this start settled? */
 };
 
@@ -102,7 +103,15 @@ struct ph_row {
 };
 
 /* what one member alone is sent in batches */
-enum { PH_OUT_START, PH_OUT_STOP, PH_OUT_RESULT, PH_OUT_SETTLED, PH_OUT_UNSURE, PH_OUT_COUNT };
+enum {
+  PH_OUT_START,
+  PH_OUT_STOP,
+  PH_OUT_RESULT,
+  PH_OUT_SETTLED,
+  PH_OUT_UNSURE,
+  PH_OUT_MAIL,
+  PH_OUT_COUNT
+};
 
 typedef struct ph_member {
   ph_list all; /* hub->members; self is not in it */
@@ -110,6 +119,7 @@ typedef struct ph_member {
   ph_nodeent *node;
   uint64_t peer;         /* 0: self */
   uint64_t view;         /* the view it last said it acts on */
+  uint64_t acked;        /* the last flush of ours it has acknowledged */
   uint64_t matched_at;   /* its digest last equalled ours, ns */
   ph_list facts;         /* ph_fact.in_owner */
   uint32_t gen;          /* of its snapshots */
@@ -150,6 +160,7 @@ typedef enum ph_child_state {
   PH_CH_QUEUED,
   PH_CH_STARTING,
   PH_CH_RUNNING,
+  PH_CH_HOLDING, /* runs; nobody sends to it by id any more, it is about to move */
   PH_CH_STOPPING,
   PH_CH_BACKOFF,
   PH_CH_FAILED
@@ -168,7 +179,8 @@ typedef struct ph_child {
   uint32_t restarts, backoffs;
   uint8_t state;
   bool unwanted;    /* STARTING: to be stopped as soon as it has started */
-  bool moving;      /* STOPPING: it goes to another node */
+  bool moving;      /* HOLDING, STOPPING: it goes to another node */
+  uint64_t fence;   /* HOLDING: until every member has acknowledged this flush */
   bool ran;         /* it has run here, or before */
   ph_bytes *reason; /* FAILED: why */
 } ph_child;
@@ -228,6 +240,7 @@ typedef struct ph_deferred { /* a request that waits here, at its arbiter, for o
 typedef struct ph_pending { /* by-id messages that wait for one id */
   uint64_t hash;
   ph_list routes;
+  ph_list mail;  /* ph_route too: what a child that moved here had not read; goes first */
   ph_list ready; /* in hub->routed: to be looked at in this turn */
   bool asking;   /* unknown here: its arbiter was asked */
   bool own;      /* an operation of this node is about to start it */
@@ -275,6 +288,7 @@ struct ph_hub {
   /* local children */
   ph_list children; /* all with a record here */
   ph_list start_queue;
+  ph_list holding; /* in the order of their fences */
   ph_index tokens;
   uint64_t next_token;
   size_t child_count, starting, moving;
@@ -290,7 +304,7 @@ struct ph_hub {
                             acknowledgement */
   uint64_t barrier_sent, barrier_acked;
   ph_member *barrier_at;
-  bool barrier_wanted;
+  bool barrier_wanted, fence_wanted;
 
   /* routes */
   ph_index pendings;
@@ -418,16 +432,24 @@ bool ph__op_starts(ph_hub *h, const char *id, size_t n);
 int ph__child_start(ph_hub *h, ph_row *r);   /* by its shown intent */
 void ph__child_stop(ph_hub *h, ph_child *c); /* may free it at once */
 void ph__child_backoff(ph_hub *h, ph_child *c);
+void ph__child_tell(ph_child *c, uint8_t state); /* its state, as this node's running fact */
 bool ph__children_slice(ph_hub *h); /* begins queued starts; true: there are more to begin */
 void ph__children_stop(ph_hub *h);  /* all of them */
 void ph__children_kill(ph_hub *h);
 extern const ph_behaviour ph__hub_behaviour;
+/* ---- move.c */
+void ph__move(ph_hub *h, ph_child *c);        /* to the node that the ring names */
+void ph__move_cancel(ph_hub *h, ph_child *c); /* HOLDING: it stays after all */
+void ph__moves_run(ph_hub *h);                /* what has its fence goes */
+int ph__mail_row(ph_hub *h, ph_reader *r) PH_MUST_CHECK;
 /* ---- place.c */
 bool ph__place_slice(ph_hub *h);
 void ph__place_agreed(ph_hub *h);
 /* ---- route.c */
 void ph__route_row(ph_hub *h, ph_row *r); /* a row changed: can its pending messages go? */
 void ph__route_asked(ph_hub *h, const char *id, size_t n);
+/* a message for a child that is on its way here, before all others; takes m on success */
+int ph__route_mail(ph_hub *h, const char *id, size_t n, ph_msg *m) PH_MUST_CHECK;
 void ph__route_view(ph_hub *h); /* ask the new arbiters */
 void ph__routes_run(ph_hub *h);
 void ph__routes_end(ph_hub *h);

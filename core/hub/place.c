@@ -47,13 +47,6 @@ static bool other_stays(const ph_hub *h, const ph_row *r) {
   return false;
 }
 
-static void move_away(ph_hub *h, ph_child *c) {
-  if (c->state == PH_CH_STARTING || c->state == PH_CH_FAILED || c->state == PH_CH_STOPPING) return;
-  c->moving = true;
-  h->moving++;
-  ph__child_stop(h, c);
-}
-
 static void held_here(ph_hub *h, ph_row *r) {
   ph_child *c = r->child;
   if (!h->agreed) return;
@@ -62,7 +55,10 @@ static void held_here(ph_hub *h, ph_row *r) {
     return;
   }
   ph_member *first = ph__first(h, r->hash);
-  if (first && first != &h->self) move_away(h, c);
+  if (first && first != &h->self)
+    ph__move(h, c);
+  else if (c->state == PH_CH_HOLDING)
+    ph__move_cancel(h, c);
 }
 
 /* While others that run the hub are not yet in the view, only what was asked for in this view is

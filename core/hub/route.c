@@ -27,9 +27,14 @@ static void drop(ph_hub *h, ph_pending *p) {
   ph_free(h->env, p);
 }
 
+static bool idle(const ph_pending *p) {
+  return ph_list_empty(&p->routes) && ph_list_empty(&p->mail);
+}
+
 static void answer(ph_hub *h, ph_pending *p, int err, ph_pid pid) {
   ph_list routes, *l;
   ph_list_init(&routes);
+  ph_list_move(&routes, &p->mail);
   ph_list_move(&routes, &p->routes);
   drop(h, p);
   while ((l = ph_list_pop(&routes))) {
@@ -83,7 +88,7 @@ static void timeout(ph_timer *t) {
   ph_pending *p = r->pending;
   ph_list_remove(&r->list);
   r->pending = NULL;
-  if (ph_list_empty(&p->routes)) drop(r->hub, p);
+  if (idle(p)) drop(r->hub, p);
   r->done(r, PH_ETIMEOUT, 0);
 }
 
@@ -94,6 +99,7 @@ static ph_pending *pending_new(ph_hub *h, const char *id, size_t n, uint64_t has
   p->id_len = (uint16_t)n;
   memcpy(p->id, id, n);
   ph_list_init(&p->routes);
+  ph_list_init(&p->mail);
   ph_list_init(&p->ready);
   if (ph_index_put(&h->pendings, ph_hash64(hash ^ h->seed), p)) {
     ph_free(h->env, p);
@@ -123,7 +129,7 @@ int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *
   }
   ph_timer_init(&r->timer, timeout);
   if (ph_timer_start(&h->sys->timers, &r->timer, due)) {
-    if (ph_list_empty(&p->routes)) drop(h, p);
+    if (idle(p)) drop(h, p);
     return PH_ENOMEM;
   }
   r->hub = h;
@@ -132,13 +138,51 @@ int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *
   return PH_EAGAIN;
 }
 
+/* ---- Mail of a child that moves here */
+
+typedef struct mail {
+  ph_route route;
+  ph_msg *m;
+} mail;
+
+static void mail_done(ph_route *r, int err, ph_pid pid) {
+  mail *x = PH_CONTAINER(r, mail, route);
+  ph_hub *h = r->hub;
+  if (err || ph_send(h->sys, pid, x->m, true)) ph_msg_free(h->sys, x->m);
+  ph_free(h->env, x);
+}
+
+int ph__route_mail(ph_hub *h, const char *id, size_t n, ph_msg *m) {
+  uint64_t hash = ph_ring_hash(id, n);
+  ph_row *row = ph_hub_find(h, id, n);
+  ph_pending *p = find(h, id, n, hash);
+  if (!row && !p) { /* stopped meanwhile */
+    ph_msg_free(h->sys, m);
+    return 0;
+  }
+  mail *x = ph_zalloc(h->env, sizeof *x);
+  if (x && !p) p = pending_new(h, id, n, hash);
+  if (!x || !p) {
+    ph_free(h->env, x);
+    return PH_ENOMEM;
+  }
+  x->m = m;
+  x->route.hub = h;
+  x->route.pending = p;
+  x->route.done = mail_done;
+  ph_timer_init(&x->route.timer, NULL);
+  ph_list_push(&p->mail, &x->route.list);
+  if (row) ph__row_dirty(h, row); /* it may run here by now */
+  return 0;
+}
+
 void ph_route_cancel(ph_route *r) {
   ph_pending *p = r->pending;
   if (!p) return;
   ph_timer_stop(&r->hub->sys->timers, &r->timer);
   ph_list_remove(&r->list);
   r->pending = NULL;
-  if (ph_list_empty(&p->routes)) drop(r->hub, p);
+  if (idle(p)) drop(r->hub, p);
 }
 
 void ph__route_row(ph_hub *h, ph_row *r) {

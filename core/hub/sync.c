@@ -501,10 +501,13 @@ static int on_ackreq(ph_hub *h, ph_member *m, ph_reader *r) {
 static int on_ack(ph_hub *h, ph_member *m, ph_reader *r) {
   uint64_t token;
   if (ph_r_uint(r, &token)) return PH_EMALFORMED;
-  if (m == h->barrier_at && token > h->barrier_acked && token <= h->barrier_sent) {
+  if (token > h->barrier_sent || token <= m->acked) return 0;
+  m->acked = token;
+  if (m == h->barrier_at && token > h->barrier_acked) {
     h->barrier_acked = token;
     ph__held_run(h);
   }
+  if (!ph_list_empty(&h->holding)) ph__kick(h);
   return 0;
 }
 

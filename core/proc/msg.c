@@ -86,6 +86,34 @@ int ph__w_value(ph_sys *s, ph_buf *b, const ph_msg *m) {
   return 0;
 }
 
+int ph_msg_pack(ph_sys *s, ph_buf *b, const ph_msg *m) {
+  return ph__w_value(s, b, m);
+}
+
+/* a call that nobody has seen */
+static void bounce(ph_sys *s, ph_ref ref) {
+  ph_refobj *o = ph__ref_find(s, ref);
+  if (o && o->kind == PH_R_WAITER)
+    ph__waiter_end(PH_CONTAINER(o, ph_waiter, obj), PH_ENOPROC, NULL, NULL);
+  else if (o && o->kind == PH_R_REMOTE_MONITOR)
+    ph__watched_end(s, o, ph_reason_get(s, PH_REASON_NOPROC));
+}
+
+ph_msg *ph_take_by_id(ph_proc *p, ph_msg **from) {
+  ph_msg *prev = *from, *m;
+  while ((m = prev ? prev->next : p->mailbox.head)) {
+    *from = prev;
+    if (m->by_id && (m->cls == PH_C_INFO || m->cls == PH_C_CAST)) return ph_recv_at(p, prev);
+    if (m->cls == PH_C_CALL) {
+      bounce(p->sys, m->ref);
+      ph_msg_free(p->sys, ph_recv_at(p, prev));
+    } else {
+      prev = m;
+    }
+  }
+  return NULL;
+}
+
 static bool travels(const ph_msg *m) {
   return m->cls == PH_C_INFO || m->cls == PH_C_CAST || m->cls == PH_C_STOP;
 }

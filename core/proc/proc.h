@@ -86,6 +86,7 @@ typedef enum ph_form {
 typedef struct ph_msg {
   struct ph_msg *next;
   uint8_t cls, form;
+  bool by_id; /* it was sent to a child id, and goes with the child when that moves */
   uint32_t len;
   ph_pid from;
   ph_ref ref;
@@ -280,6 +281,13 @@ int ph_send(ph_sys *s, ph_pid to, ph_msg *m, bool force) PH_MUST_CHECK;
  * PH_ENOCONN */
 int ph_send_named(ph_sys *s, const char *name, size_t n, ph_nodeent *node, ph_msg *m,
                   bool force) PH_MUST_CHECK;
+
+/* What a child leaves unread when it moves: the oldest message by id (INFO or CAST) is taken out of
+ * the mailbox, NULL when there is none; *from is where to go on looking (NULL at first). Calls that
+ * come before it are answered with PH_ENOPROC, as nobody has seen them: their callers ask again. */
+ph_msg *ph_take_by_id(ph_proc *p, ph_msg **from);
+/* the message's value, packed */
+int ph_msg_pack(ph_sys *s, ph_buf *b, const ph_msg *m) PH_MUST_CHECK;
 
 /* Waiting. */
 void ph_waiter_init(ph_sys *s, ph_waiter *w, void (*done)(ph_waiter *, int, ph_msg *, ph_bytes *));

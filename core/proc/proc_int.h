@@ -68,6 +68,7 @@ void ph__after_free(ph_sys *s, ph_refobj *o);
 void ph__names_end(ph_proc *p);
 
 /* tell.c: frames to a node that is up */
+enum { PH__BY_ID = 16 };  /* beside the class in SEND: ph_msg.by_id */
 typedef struct ph__dest { /* a process there: by serial, or by name when name != NULL */
   uint64_t serial;
   const char *name;

@@ -9,9 +9,11 @@ static int r_serial(ph_reader *r, uint64_t *out) {
   return 0;
 }
 
-static int r_class(ph_reader *r, bool call, ph_class *out) {
+static int r_class(ph_reader *r, bool call, ph_class *out, bool *by_id) {
   uint64_t v;
   if (ph_r_uint(r, &v)) return PH_EMALFORMED;
+  *by_id = v & PH__BY_ID;
+  v &= ~(uint64_t)PH__BY_ID;
   *out = (ph_class)v;
   if (v == PH_C_STOP) return 0;
   return (call ? v == PH_C_CALL : v == PH_C_INFO || v == PH_C_CAST) ? 0 : PH_EMALFORMED;
@@ -65,12 +67,15 @@ static int on_send(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   (void)e;
   ph_proc *to;
   ph_class cls;
+  bool by_id;
   const uint8_t *p;
   size_t n;
-  if (r_dest(s, r, &to) || r_class(r, false, &cls) || ph_r_value(r, &p, &n)) return PH_EMALFORMED;
+  if (r_dest(s, r, &to) || r_class(r, false, &cls, &by_id) || ph_r_value(r, &p, &n))
+    return PH_EMALFORMED;
   if (!to) return 0;
   ph_msg *m = message(s, cls, p, n);
   if (!m) return PH_ENOMEM;
+  m->by_id = by_id;
   ph_deliver(to, m);
   return 0;
 }
@@ -91,12 +96,13 @@ static int r_from(const ph_nodeent *e, ph_reader *r, ph_pid *out) {
 static int on_call(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   ph_proc *to;
   ph_class cls;
+  bool by_id;
   ph_pid from;
   uint64_t serial;
   const uint8_t *p;
   size_t n;
-  if (r_dest(s, r, &to) || r_class(r, true, &cls) || r_from(e, r, &from) || r_serial(r, &serial) ||
-      ph_r_value(r, &p, &n))
+  if (r_dest(s, r, &to) || r_class(r, true, &cls, &by_id) || r_from(e, r, &from) ||
+      r_serial(r, &serial) || ph_r_value(r, &p, &n))
     return PH_EMALFORMED;
   ph_ref ref = peers_ref(e, serial);
   if (ph__ref_find(s, ref)) return PH_EMALFORMED; /* used twice */

@@ -37,7 +37,7 @@ static void w_dest(ph_buf *b, const ph__dest *to) {
 int ph__tell_send(ph_sys *s, ph_nodeent *e, const ph__dest *to, const ph_msg *m) {
   ph_buf b = open_frame(s, to->name ? PH_M_SEND_NAMED : PH_M_SEND, 3);
   w_dest(&b, to);
-  ph_w_uint(&b, m->cls);
+  ph_w_uint(&b, m->cls | (m->by_id ? PH__BY_ID : 0u));
   return send_frame(s, e, &b, ph__w_value(s, &b, m));
 }
 

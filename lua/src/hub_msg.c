@@ -221,6 +221,7 @@ static void mail_free(mail *x) {
 static void mail_done(ph_route *r, int err, ph_pid pid) {
   mail *x = PH_CONTAINER(r, mail, route);
   lph_ctx *ctx = x->hub->ctx;
+  x->m->by_id = true;
   if (!err) err = ph_send(lph_sys(ctx), pid, x->m, true);
   if (!err)
     x->m = NULL;
@@ -285,6 +286,7 @@ static int post_pid(lua_State *L, lph_ctx *ctx, ph_pid pid, ph_class cls, uint64
   int err = 0;
   ph_msg *m = lph_msg(ctx, L, A_MSG, cls, ph_id_node(pid) != PH_SELF, path, sizeof path, &err);
   if (!m) return lph_error(L, err, "%s", path);
+  m->by_id = true;
   err = ph_send(lph_sys(ctx), pid, m, false);
   if (!err) {
     lua_pushboolean(L, 1);

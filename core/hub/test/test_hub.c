@@ -366,7 +366,11 @@ static void groups_that_meet_merge(void **state) {
 /* random joins, leaves, crashes, cuts, starts and stops; what was answered holds in the end */
 static void random_faults(void **state) {
   (void)state;
-  for (uint64_t seed = 0; seed < 40; seed++) {
+  const char *from_seed = getenv("HUB_SEED"), *seeds = getenv("HUB_SEEDS"); /* to look for more */
+  uint64_t first = from_seed ? strtoull(from_seed, NULL, 10) : 0;
+  uint64_t count = seeds ? strtoull(seeds, NULL, 10) : 40;
+  for (uint64_t seed = first; seed < first + count; seed++) {
+    if (seeds) fprintf(stderr, "seed %d\n", (int)seed);
     hs *s = world(1000 + seed, 3);
     uint8_t should[400] = {0};
     for (int round = 0; round < 12; round++) {
