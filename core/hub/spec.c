@@ -14,7 +14,10 @@ void ph_specs_init(ph_specs *s, const ph_env *env, uint64_t seed) {
 void ph_specs_deinit(ph_specs *s) {
   ph_index_iter it = {0};
   ph_spec *spec;
-  while ((spec = ph_index_next(&s->index, &it))) ph_free(s->env, spec);
+  while ((spec = ph_index_next(&s->index, &it))) {
+    if (s->forget) s->forget(s->forget_ctx, spec);
+    ph_free(s->env, spec);
+  }
   ph_index_deinit(&s->index);
 }
 

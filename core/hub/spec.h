@@ -38,7 +38,7 @@ typedef struct ph_specs { /* one per hub */
 } ph_specs;
 
 void ph_specs_init(ph_specs *s, const ph_env *env, uint64_t seed);
-void ph_specs_deinit(ph_specs *s);
+void ph_specs_deinit(ph_specs *s); /* frees those that are left, too */
 /* Checks the packed map and gives the one ph_spec of that content, a reference more. Errors:
  * PH_ESPEC (`key` names the field, a static string), PH_ENOMEM. */
 int ph_spec_get(ph_specs *s, const void *blob, size_t n, ph_spec **out,
