@@ -73,6 +73,15 @@ static bool children_done(ph_hub *h) {
   return h->child_count == 0;
 }
 
+/* is there anyone to take children over? Nodes that leave at once must not wait for each other. */
+static bool anyone_stays(ph_hub *h) {
+  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+    ph_member *m = PH_CONTAINER(l, ph_member, all);
+    if (m->included && !m->leaving) return true;
+  }
+  return false;
+}
+
 /* has everyone in view heard of the leave, and everything this node knows? */
 static bool everyone_knows(ph_hub *h) {
   bool all = true;
@@ -104,7 +113,7 @@ static bool leave_step(ph_hub *h) {
     return true;
   }
   if (!ph_list_empty(&h->ops)) return false;
-  if (h->others == 0) ph__children_stop(h);
+  if (!anyone_stays(h)) ph__children_stop(h);
   if (!children_done(h)) return false;
   if (h->others > 0) {
     if (!h->leave_at) h->leave_at = now;
