@@ -189,7 +189,7 @@ static int on_start(ph_hub *h, ph_member *m, ph_tables *t) {
     return PH_EMALFORMED;
   if (ph_r_bool(r, &proposal)) return PH_EMALFORMED;
   ph_bytes *meta = NULL;
-  if (p && !(meta = ph_bytes_new(h->env, p, len))) return PH_ENOMEM;
+  if (p && !(meta = ph__meta_get(h, p, len))) return PH_ENOMEM;
   ph__arbiter(h, PH_OP_START, num, id, n, t->specs[spec], meta, 0, proposal, m->node);
   ph_bytes_unref(h->env, meta);
   return 0;

@@ -208,6 +208,7 @@ int ph_hub_new(ph_node *n, const ph_hub_config *cfg, ph_hub **out) {
   lists_init(h);
   ph_specs_init(&h->specs, h->env, h->seed);
   ph_index_init(&h->rows, h->env);
+  ph_index_init(&h->tags, h->env);
   ph_index_init(&h->tokens, h->env);
   ph_index_init(&h->pendings, h->env);
   ph_ring_init(&h->ring, h->env);

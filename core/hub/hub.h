@@ -3,7 +3,8 @@
  * PROTOCOL.md section 1 gives the rules; the files of this folder: spec (child specs), ring
  * (consistent hashing), registry (intents, running facts, digests), request (starts and stops
  * through the arbiter), place (level-triggered placement), child (local children: start, stop,
- * restart with backoff), sync (hello, facts, digests), route (messages by child id). */
+ * restart with backoff), sync (hello, facts, digests), route (messages by child id), tag (children
+ * by metadata.tag). */
 #ifndef PH_HUB_HUB_H
 #define PH_HUB_HUB_H
 
@@ -72,6 +73,9 @@ ph_row *ph_hub_next(ph_hub *h,
                     ph_index_iter *it); /* all live children; no change to the hub meanwhile */
 ph_row *ph_hub_next_local(ph_hub *h,
                           ph_row *prev); /* those with an instance here; prev NULL: the first */
+/* those whose metadata.tag is this string; prev NULL: the first. Costs what it finds. */
+ph_row *ph_hub_next_tagged(ph_hub *h, const char *tag, size_t len, ph_row *prev);
+size_t ph_hub_tagged(ph_hub *h, const char *tag, size_t len); /* how many there are */
 size_t ph_hub_count(const ph_hub *h);
 
 /* ---- Starts and stops: one operation over many ids ----------------------------------------------

@@ -56,9 +56,23 @@ typedef struct ph_intent {
   uint32_t writer; /* node index */
   bool fresh;      /* written here, in the view acted on, and not yet started */
   bool confirmed;
+  bool tagged; /* a ph_tagged follows */
   ph_spec *spec;
   ph_bytes *meta;
 } ph_intent;
+
+typedef struct ph_tag { /* a value of metadata.tag */
+  ph_list bearers;      /* ph_tagged.list of the intents shown */
+  size_t refs, count;
+  uint32_t len;
+  char text[];
+} ph_tag;
+
+typedef struct ph_tagged { /* behind an intent with a tag, in its allocation */
+  ph_list list;            /* in tag->bearers while the intent is its row's first */
+  ph_row *row;
+  ph_tag *tag;
+} ph_tagged;
 
 typedef struct ph_ended { /* a tombstone: a number that never lives again */
   struct ph_ended *next;
@@ -270,6 +284,9 @@ struct ph_hub {
   uint64_t digest[PH_BUCKETS], top;
   ph_list tombs, homeless, dirty;
   uint64_t hlc;
+  ph_index tags;
+  ph_bytes *last_meta; /* the metadata last seen, and its tag */
+  ph_tag *last_tag;
 
   /* members and view */
   ph_member self;
@@ -346,6 +363,18 @@ void ph__facts_drop_all(ph_hub *h, ph_member *m);
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b);
 void ph__tombs_purge(ph_hub *h);
 void ph__registry_free(ph_hub *h);
+/* ---- tag.c */
+/* the tag in that metadata, a reference more; NULL: none */
+int ph__tag_of(ph_hub *h, ph_bytes *meta, ph_tag **out) PH_MUST_CHECK;
+void ph__tag_unref(ph_hub *h, ph_tag *t);
+/* A new intent's record, which takes the reference over; t NULL: it has none. */
+void ph__tag_put(ph_intent *in, ph_row *r, ph_tag *t);
+void ph__tag_drop(ph_hub *h, ph_intent *in); /* it goes */
+void ph__tag_show(ph_intent *in, bool shown);
+/* Metadata as it came, the same blob when it came last time too; NULL: no memory. */
+ph_bytes *ph__meta_get(ph_hub *h, const void *p, size_t n);
+void ph__meta_unref(ph_hub *h, ph_bytes *meta); /* of an intent */
+void ph__meta_forget(ph_hub *h);
 /* ---- batch.c */
 void ph__batch_free(ph_hub *h, ph_batch *b); /* NULL allowed */
 /* the batch behind *slot, made if need be; NULL: no memory (the loss is made good by ph__oom) */

@@ -104,9 +104,25 @@ int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b) {
   return (a->num.counter > b->num.counter) - (a->num.counter < b->num.counter);
 }
 
+static ph_intent *intent_new(ph_hub *h, ph_row *r, const ph_intent *from) {
+  ph_tag *tag;
+  if (ph__tag_of(h, from->meta, &tag)) return NULL;
+  ph_intent *in = ph_alloc(h->env, sizeof *in + (tag ? sizeof(ph_tagged) : 0));
+  if (!in) {
+    ph__tag_unref(h, tag);
+    return NULL;
+  }
+  *in = *from;
+  ph_spec_ref(in->spec);
+  ph_bytes_ref(in->meta);
+  ph__tag_put(in, r, tag);
+  return in;
+}
+
 static void intent_free(ph_hub *h, ph_intent *in) {
+  ph__tag_drop(h, in);
   ph_spec_unref(&h->specs, in->spec);
-  ph_bytes_unref(h->env, in->meta);
+  ph__meta_unref(h, in->meta);
   ph_free(h->env, in);
 }
 
@@ -119,16 +135,20 @@ ph_intent *ph__intent_find(ph_row *r, ph_number num) {
 static void intent_insert(ph_hub *h, ph_row *r, ph_intent *in) {
   ph_intent **at = &r->live;
   if (!*at) h->live_count++;
+  ph__tag_show(r->live, false);
   while (*at && ph__row_compare(h, *at, in) > 0) at = &(*at)->next;
   in->next = *at;
   *at = in;
+  ph__tag_show(r->live, true);
   digest_flip(h, r, in);
 }
 
 static void intent_unlink(ph_hub *h, ph_row *r, ph_intent *in) {
   ph_intent **at = &r->live;
+  ph__tag_show(in, false);
   while (*at != in) at = &(*at)->next;
   *at = in->next;
+  ph__tag_show(r->live, true);
   digest_flip(h, r, in);
   if (!r->live) h->live_count--;
 }
@@ -143,12 +163,9 @@ int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in) {
     ph__row_dirty(h, r);
     return 1;
   }
-  ph_intent *x = ph_alloc(h->env, sizeof *x);
+  ph_intent *x = intent_new(h, r, in);
   if (!x) return PH_ENOMEM;
-  *x = *in;
   x->confirmed = confirmed;
-  ph_spec_ref(x->spec);
-  ph_bytes_ref(x->meta);
   if (old) {
     intent_unlink(h, r, old);
     intent_free(h, old);
@@ -304,6 +321,8 @@ void ph__registry_free(ph_hub *h) {
       ph__row_release(h, r);
     }
   ph_index_deinit(&h->rows);
+  ph__meta_forget(h);
+  ph_index_deinit(&h->tags);
 }
 
 /* ---- Reads */

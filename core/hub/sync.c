@@ -408,7 +408,7 @@ static int read_row(ph_hub *h, ph_tables *t) {
     size_t len;
     err = read_intent(r, t, &in, &meta, &len);
     if (err) break;
-    if (meta && !(in.meta = ph_bytes_new(h->env, meta, len))) return PH_ENOMEM;
+    if (meta && !(in.meta = ph__meta_get(h, meta, len))) return PH_ENOMEM;
     err = ph__intent_add(h, row, &in);
     ph_bytes_unref(h->env, in.meta);
     if (err > 0) err = 0;
