@@ -172,9 +172,10 @@ local function show(r)
   io.stdout:flush()
 end
 
-local logdir = assert(arg[1], "usage: test.lua LOGDIR FILE...")
-assert(os.execute("mkdir -p " .. quote(logdir) .. " && rm -rf " .. quote(logdir) .. "/*"))
-logdir = capture("cd " .. quote(logdir) .. " && pwd")
+-- Runs may overlap: each has a folder of its own, kept when something failed.
+local logs = assert(arg[1], "usage: test.lua LOGDIR FILE...")
+assert(os.execute("mkdir -p " .. quote(logs)))
+local logdir = capture(("mktemp -d \"$(cd %s && pwd)\"/%s.XXXX"):format(quote(logs), os.date("%H%M%S")))
 local passed, failed = 0, 0
 for i = 2, #arg do
   local r = run_file(arg[i], logdir, i)
@@ -184,6 +185,10 @@ for i = 2, #arg do
 end
 if passed + failed == 0 then
   print("no test ran")
+elseif failed > 0 then
+  print("logs: " .. logdir)
+else
+  os.execute("rm -rf " .. quote(logdir))
 end
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0 and passed > 0)
