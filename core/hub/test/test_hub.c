@@ -145,6 +145,17 @@ static void a_hub_leaves(void **state) {
   end(s);
 }
 
+static void all_hubs_leave_at_once(void **state) {
+  (void)state;
+  hs *s = world(40, 3);
+  start(s, 0, 0, 300);
+  for (int i = 0; i < 3; i++) hs_leave(s, i);
+  hs_ms(s, 2000);
+  for (int i = 0; i < 3; i++) assert_true(s->n[i].stopped);
+  for (int i = 0; i < 300; i++) assert_int_equal(s->runs[i], 0);
+  end(s);
+}
+
 static void failing_starts_are_errors_and_run_nowhere(void **state) {
   (void)state;
   hs *s = world(5, 3);
@@ -417,6 +428,7 @@ int main(void) {
       cmocka_unit_test(crash_during_an_awaited_start),
       cmocka_unit_test(a_node_joins),
       cmocka_unit_test(a_hub_leaves),
+      cmocka_unit_test(all_hubs_leave_at_once),
       cmocka_unit_test(failing_starts_are_errors_and_run_nowhere),
       cmocka_unit_test(an_id_is_started_once),
       cmocka_unit_test(timeouts_withdraw),
