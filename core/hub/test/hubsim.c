@@ -55,6 +55,7 @@ typedef struct slow {
   ph_list list;
   ph_timer timer;
   hs_node *n;
+  ph_hub *hub;
   uint64_t token;
   int id;
   bool never;
@@ -65,8 +66,20 @@ static void slow_end(slow *w, ph_pid pid) {
   uint64_t token = w->token;
   ph_timer_stop(&n->node.sys.timers, &w->timer);
   ph_list_remove(&w->list);
+  ph_hub *hub = w->hub;
   ph_free(&n->env, w);
-  ph_hub_started(n->hub, token, pid, NULL);
+  ph_hub_started(hub, token, pid, NULL);
+}
+
+static void slow_forget(hs_node *n, const ph_hub *hub) { /* NULL: of all hubs */
+  for (ph_list *l = n->slow.next, *next; l != &n->slow; l = next) {
+    slow *w = PH_CONTAINER(l, slow, list);
+    next = l->next;
+    if (hub && w->hub != hub) continue;
+    ph_timer_stop(&n->node.sys.timers, &w->timer);
+    ph_list_remove(&w->list);
+    ph_free(&n->env, w);
+  }
 }
 
 static void slow_ready(ph_timer *t) {
@@ -88,12 +101,15 @@ static void host_start(void *ctx, ph_hub *hub, const char *id, size_t len, const
   char f = spec->function[0];
   if (f == 's' || f == 'n') {
     slow *w = ph_zalloc(&n->env, sizeof *w);
-    assert_non_null(w);
-    *w = (slow){.n = n, .token = token, .id = i, .never = f == 'n'};
+    if (!w) {
+      ph_hub_started(hub, token, 0, NULL);
+      return;
+    }
+    *w = (slow){.n = n, .hub = hub, .token = token, .id = i, .never = f == 'n'};
     ph_timer_init(&w->timer, slow_ready);
     ph_list_push(&n->slow, &w->list);
-    if (f == 's')
-      assert_int_equal(ph_timer_start(&n->node.sys.timers, &w->timer, ph_due(&n->env, 200)), 0);
+    if (f == 's' && ph_timer_start(&n->node.sys.timers, &w->timer, ph_due(&n->env, 200)))
+      slow_end(w, 0);
     return;
   }
   ph_pid pid = f == 'f' ? 0 : kid_new(n, i, f == 'd');
@@ -102,12 +118,10 @@ static void host_start(void *ctx, ph_hub *hub, const char *id, size_t len, const
 
 static void host_abandon(void *ctx, ph_hub *hub, uint64_t token) {
   hs_node *n = ctx;
-  (void)hub;
   for (ph_list *l = n->slow.next; l != &n->slow; l = l->next) {
     slow *w = PH_CONTAINER(l, slow, list);
-    if (w->token != token) continue;
-    if (w->never) /* answered from the timers, not from inside */
-      assert_int_equal(ph_timer_start(&n->node.sys.timers, &w->timer, 0), 0);
+    if (w->hub != hub || w->token != token) continue;
+    if (w->never && ph_timer_start(&n->node.sys.timers, &w->timer, 0)) slow_end(w, 0);
     return;
   }
 }
@@ -128,6 +142,7 @@ static int no_pack(void *ctx, uint64_t host, ph_buf *out) {
 
 static int command(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t n) {
   hs_node *node = ctx;
+  node->resets += type == PH_CMD_RESET;
   return node->c ? ph_cluster_command(node->c, type, a, b, p, n) : 0;
 }
 
@@ -136,29 +151,62 @@ static void emit(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p
   assert_int_equal(ph_handoff_put(&node->inbox, type, a, b, p, n, NULL, 0), 0);
 }
 
+static uint64_t env_now(void *ctx) {
+  return ph_now(&((hs_node *)ctx)->lower);
+}
+
+static uint64_t env_wall(void *ctx) {
+  return ph_wall(&((hs_node *)ctx)->lower);
+}
+
+static void env_random(void *ctx, void *out, size_t n) {
+  hs_node *node = ctx;
+  node->lower.random(node->lower.ctx, out, n);
+}
+
+static void *env_realloc(void *ctx, void *p, size_t n) {
+  return te__realloc(&((hs_node *)ctx)->mem, p, n);
+}
+
+static void env_log(void *ctx, int level, const char *line) {
+  on_log(&((hs_node *)ctx)->te, level, line);
+}
+
 void hs_init(hs *s, uint64_t seed) {
   memset(s, 0, sizeof *s);
   te_init(&s->te, seed);
   s->net = ph_memnet_new(&s->te.env, seed);
   s->hb_timeout = 8000;
+  s->config = (ph_hub_config){.hub_id = "h",
+                              .hub_id_len = 1,
+                              .strategies = 1,
+                              .strategies_text = "defaults",
+                              .discover_interval = 10000,
+                              .sync_interval = 15000,
+                              .max_restarts = 100,
+                              .max_seconds = 4,
+                              .shutdown_timeout = 60000,
+                              .max_concurrent_starts = 1000};
   assert_non_null(s->net);
 }
 
-int hs_add_alone(hs *s) {
-  int i = s->count++;
+static void node_up(hs *s, int i) {
   hs_node *n = &s->n[i];
-  assert_true(i < HS_NODES);
-  n->s = s;
-  snprintf(n->name, sizeof n->name, "n%d@sim", i);
   te_init(&n->te, te_random64(&s->te));
+  te_init(&n->mem, 0);
   n->te.env.log = on_log;
-  n->host = ph_memnet_host(s->net, &n->t);
-  assert_int_equal(n->host, i);
-  ph_memnet_env(s->net, n->host, &n->te.env, &n->env);
+  ph_memnet_env(s->net, n->host, &n->te.env, &n->lower);
+  n->env = (ph_env){.ctx = n,
+                    .now = env_now,
+                    .wall = env_wall,
+                    .random = env_random,
+                    .realloc = env_realloc,
+                    .log = env_log,
+                    .log_level = PH_LOG_DEBUG};
   ph_list_init(&n->slow);
   assert_int_equal(ph_handoff_init(&n->inbox, &n->te.env), 0);
   ph_cluster_config cfg = {.name = n->name,
-                           .incarnation = 100,
+                           .incarnation = n->incarnation,
                            .listen = "127.0.0.1:0",
                            .cookie = "x",
                            .cookie_len = 1,
@@ -166,24 +214,47 @@ int hs_add_alone(hs *s) {
                            .heartbeat_timeout = s->hb_timeout,
                            .stall_timeout = 60000,
                            .max_message = 64 << 20};
-  assert_int_equal(ph_cluster_new(&n->env, n->t, &cfg, emit, n, &n->c), 0);
+  assert_int_equal(ph_cluster_new(&n->lower, n->t, &cfg, emit, n, &n->c), 0);
   ph_sys_host sh = {n, no_drop, no_pack};
   ph_hub_host hh = {n, host_start, host_abandon};
   ph_port port = {n, command};
   assert_int_equal(ph_node_init(&n->node, &n->env, &sh, &hh, &port), 0);
-  assert_int_equal(ph_node_name(&n->node, n->name, strlen(n->name), 100), 0);
-  ph_hub_config hc = {.hub_id = "h",
-                      .hub_id_len = 1,
-                      .strategies = 1,
-                      .strategies_text = "defaults",
-                      .discover_interval = 10000,
-                      .sync_interval = 15000,
-                      .max_restarts = 100,
-                      .max_seconds = 4,
-                      .shutdown_timeout = 60000,
-                      .max_concurrent_starts = 1000};
-  assert_int_equal(ph_hub_new(&n->node, &hc, &n->hub), 0);
+  assert_int_equal(ph_node_name(&n->node, n->name, strlen(n->name), n->incarnation), 0);
   n->up = true;
+  n->paused = n->stopped = false;
+}
+
+int hs_add_bare(hs *s) {
+  int i = s->count++;
+  hs_node *n = &s->n[i];
+  assert_true(i < HS_NODES);
+  n->s = s;
+  n->incarnation = 100;
+  snprintf(n->name, sizeof n->name, "n%d@sim", i);
+  n->host = ph_memnet_host(s->net, &n->t);
+  assert_int_equal(n->host, i);
+  node_up(s, i);
+  return i;
+}
+
+void hs_hub(hs *s, int i) {
+  hs_node *n = &s->n[i];
+  assert_null(n->hub);
+  n->stopped = false;
+  assert_int_equal(ph_hub_new(&n->node, &s->config, &n->hub), 0);
+}
+
+void hs_hub_free(hs *s, int i) {
+  hs_node *n = &s->n[i];
+  ph_hub *h = n->hub;
+  n->hub = NULL;
+  ph_hub_free(h);
+  slow_forget(n, h);
+}
+
+int hs_add_alone(hs *s) {
+  int i = hs_add_bare(s);
+  hs_hub(s, i);
   return i;
 }
 
@@ -199,38 +270,52 @@ int hs_add(hs *s) {
   return i;
 }
 
-static void node_free(hs_node *n) {
+static void node_down(hs_node *n) {
   ph_cluster *c = n->c;
   n->c = NULL;
   n->up = false;
-  ph_list *l;
-  while ((l = ph_list_pop(&n->slow))) {
-    slow *w = PH_CONTAINER(l, slow, list);
-    ph_timer_stop(&n->node.sys.timers, &w->timer);
-    ph_free(&n->env, w);
-  }
+  te_fail_in(&n->mem, 0);
+  slow_forget(n, NULL);
   ph_node_deinit(&n->node);
+  n->hub = NULL;
   ph_cluster_free(c);
   ph_handoff_deinit(&n->inbox);
-  TE_END(&n->te);
 }
 
 void hs_crash(hs *s, int i) {
   ph_memnet_crash(s->net, s->n[i].host);
-  node_free(&s->n[i]);
+  node_down(&s->n[i]);
+}
+
+/* operations of the old node were freed before */
+void hs_restart(hs *s, int i) {
+  hs_node *n = &s->n[i];
+  assert_false(n->up);
+  TE_END(&n->mem);
+  TE_END(&n->te);
+  n->incarnation++;
+  assert_int_equal(ph_memnet_restart(s->net, n->host, &n->t), 0);
+  node_up(s, i);
+  hs_hub(s, i);
 }
 
 void hs_end(hs *s) {
-  for (int i = 0; i < s->count; i++)
-    if (s->n[i].up) node_free(&s->n[i]);
+  for (int i = 0; i < s->count; i++) {
+    if (s->n[i].up) node_down(&s->n[i]);
+    TE_END(&s->n[i].mem);
+    TE_END(&s->n[i].te);
+  }
   ph_memnet_free(s->net);
   TE_END(&s->te);
 }
 
+void hs_cut_way(hs *s, int from, int to, bool cut) {
+  (cut ? ph_memnet_cut : ph_memnet_heal)(s->net, from, to);
+}
+
 void hs_cut(hs *s, int a, int b, bool cut) {
-  void (*f)(ph_memnet *, int, int) = cut ? ph_memnet_cut : ph_memnet_heal;
-  f(s->net, a, b);
-  f(s->net, b, a);
+  hs_cut_way(s, a, b, cut);
+  hs_cut_way(s, b, a, cut);
 }
 
 void hs_pause(hs *s, int i, bool paused) {
@@ -240,6 +325,7 @@ void hs_pause(hs *s, int i, bool paused) {
 
 static void left(void *ctx) {
   hs_node *n = ctx;
+  slow_forget(n, n->hub);
   n->stopped = true;
   n->hub = NULL;
 }
@@ -348,6 +434,7 @@ static bool rows_right(hs *s, ph_hub *h, int *count) {
     int host = atoi(first->node->name + 1);
     ++*count;
     if (s->runs[id] != 1 || s->live[host][id] != 1) return false;
+    if (r->live->next) return false;
     if (!r->facts || r->facts->next || r->facts->state != PH_FACT_RUNNING ||
         r->facts->owner != first)
       return false;
@@ -395,25 +482,33 @@ static void op_done(void *ctx, ph_op *op) {
   o->stopped = o->started;
 }
 
+static ph_op *make_op(ph_hub *h, ph_op_kind kind, int from, int n, ph_spec *spec) {
+  ph_op *op = ph_op_new(h, kind, (size_t)n);
+  for (int i = 0; op && i < n; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "c%d", from + i);
+    int err = ph_op_add(op, id, strlen(id), ph_spec_ref(spec), NULL);
+    if (!err) continue;
+    assert_int_equal(err, PH_ENOMEM);
+    ph_spec_unref(ph_hub_specs(h), spec);
+    ph_op_free(op);
+    op = NULL;
+  }
+  return op;
+}
+
 static int submit(hs *s, int node, hs_op *o, ph_op_kind kind, int from, int n, ph_spec *spec) {
   ph_hub *h = s->n[node].hub;
   *o = (hs_op){.s = s, .node = node, .from = from, .n = n, .ok = calloc(1, (size_t)n + 1)};
-  o->op = ph_op_new(h, kind, (size_t)n);
-  assert_non_null(o->op);
-  for (int i = 0; i < n; i++) {
-    char id[16];
-    snprintf(id, sizeof id, "c%d", from + i);
-    assert_int_equal(ph_op_add(o->op, id, strlen(id), ph_spec_ref(spec), NULL), 0);
-  }
-  ph_spec_unref(&h->specs, spec);
-  return ph_op_submit(o->op, &hs_options, op_done, o);
+  o->op = make_op(h, kind, from, n, spec);
+  return o->op ? ph_op_submit(o->op, &hs_options, op_done, o) : PH_ENOMEM;
 }
 
-int hs_start(hs *s, int node, hs_op *o, int from, int n, const char *fn, const char *restart) {
+ph_spec *hs_spec(hs *s, ph_hub *h, const char *fn, const char *restart) {
   ph_buf b;
-  ph_spec *spec;
+  ph_spec *spec = NULL;
   const char *key;
-  ph_buf_init(&b, &s->n[node].te.env);
+  ph_buf_init(&b, &s->te.env);
   ph_w_map(&b, 2);
   ph_w_cstr(&b, "start");
   ph_w_array(&b, 2);
@@ -421,14 +516,42 @@ int hs_start(hs *s, int node, hs_op *o, int from, int n, const char *fn, const c
   ph_w_cstr(&b, fn);
   ph_w_cstr(&b, "restart");
   ph_w_cstr(&b, restart);
-  assert_int_equal(
-      ph_spec_get(ph_hub_specs(s->n[node].hub), ph_buf_at(&b), ph_buf_size(&b), &spec, &key), 0);
+  int err = ph_spec_get(ph_hub_specs(h), ph_buf_at(&b), ph_buf_size(&b), &spec, &key);
+  assert_true(err == 0 || err == PH_ENOMEM);
   ph_buf_deinit(&b);
-  return submit(s, node, o, PH_OP_START, from, n, spec);
+  return spec;
+}
+
+int hs_start(hs *s, int node, hs_op *o, int from, int n, const char *fn, const char *restart) {
+  ph_hub *h = s->n[node].hub;
+  ph_spec *spec = hs_spec(s, h, fn, restart);
+  if (!spec) {
+    *o = (hs_op){.s = s, .node = node, .from = from, .n = n};
+    return PH_ENOMEM;
+  }
+  int err = submit(s, node, o, PH_OP_START, from, n, spec);
+  ph_spec_unref(ph_hub_specs(h), spec);
+  return err;
+}
+
+void hs_propose(hs *s, int node, int from, int n, const char *fn, const char *restart) {
+  ph_hub *h = s->n[node].hub;
+  ph_spec *spec = hs_spec(s, h, fn, restart);
+  assert_non_null(spec);
+  ph_op *op = make_op(h, PH_OP_START, from, n, spec);
+  assert_non_null(op);
+  ph_spec_unref(ph_hub_specs(h), spec);
+  ph_hub_propose(h, op);
 }
 
 int hs_stop(hs *s, int node, hs_op *o, int from, int n) {
   return submit(s, node, o, PH_OP_STOP, from, n, NULL);
+}
+
+ph_row *hs_row(hs *s, int node, int id) {
+  char text[16];
+  snprintf(text, sizeof text, "c%d", id);
+  return ph__row_find(s->n[node].hub, text, strlen(text), ph_ring_hash(text, strlen(text)));
 }
 
 static bool is_done(hs *s, void *arg) {
@@ -441,7 +564,7 @@ void hs_op_wait(hs *s, hs_op *o, uint64_t ms) {
 }
 
 void hs_op_end(hs_op *o) {
-  if (o->op && o->s->n[o->node].up && o->s->n[o->node].hub) ph_op_free(o->op);
+  if (o->op) ph_op_free(o->op);
   o->op = NULL;
   free(o->ok);
   o->ok = NULL;
