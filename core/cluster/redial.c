@@ -183,6 +183,23 @@ static void give_up_one(ph_cluster *c) {
   ph__target_drop(worst, PH_ECLOSED);
 }
 
+/* The target of another lost node may lead to the same address: a port that one dead node had is
+ * given to the next. Both cannot be there. Only one is dialled for, a member first; whoever answers
+ * is asked for its name anyway. Answers whether it is this one. */
+static bool take_over(ph__target *t, ph__node *node) {
+  ph__node *other = t->node;
+  if (!other || other == node || other->target != t) return true;
+  if (other->peer) {
+    node->lost = node->peer != 0;
+    return false;
+  }
+  other->target = NULL;
+  other->lost = false;
+  t->fails = 0;
+  t->delay = PH__REDIAL_MIN;
+  return true;
+}
+
 /* Without memory for it the next scan tries again (node->lost stands). */
 void ph__redial(ph__node *node, uint64_t delay_ms) {
   ph_cluster *c = node->c;
@@ -197,11 +214,11 @@ void ph__redial(ph__node *node, uint64_t delay_ms) {
     t = ph__target_new(c, node->address, strlen(node->address), PH__LOST);
     if (!t) return;
   }
+  if (!take_over(t, node)) return;
   if (!(t->why & PH__LOST)) {
     t->why |= PH__LOST;
     c->lost++;
   }
-  if (t->node && t->node != node && t->node->target == t) t->node->target = NULL;
   t->node = node;
   node->target = t;
   if (t->link) return;

@@ -149,6 +149,32 @@ static void crash_that_still_accepts_is_down_soon(void **state) {
   sim_end(&s);
 }
 
+static bool zero_sees_the_heir(sim *s) {
+  return sim_peer_of(s, 0, "heir@sim") != NULL;
+}
+
+/* The system gives the port of a dead node to another one, which dies too: both are to be dialled
+ * at one address. */
+static void crash_at_an_inherited_address_is_down_at_once(void **state) {
+  (void)state;
+  for (uint64_t lasted = 1; lasted < 2000; lasted *= 2) {
+    sim s;
+    pair(&s, lasted);
+    sim_crash(&s, 1);
+    assert_true(sim_until(&s, zero_sees_nobody, 50));
+    sim_restart(&s, 1, "heir@sim", 200);
+    sim_join(&s, 1, 0);
+    assert_true(sim_until(&s, zero_sees_the_heir, 1000));
+    sim_ms(&s, lasted);
+    sim_crash(&s, 1);
+    assert_true(sim_until(&s, zero_sees_nobody, 50));
+    sim_ms(&s, 60000);
+    sim_restart(&s, 1, "n1@sim", 300);
+    assert_true(sim_until(&s, sim_mesh, 13000));
+    sim_end(&s);
+  }
+}
+
 static void restart_before_anyone_noticed(void **state) {
   (void)state;
   sim s;
@@ -444,6 +470,7 @@ int main(void) {
       cmocka_unit_test(break_resets_the_link),
       cmocka_unit_test(crash_is_down_at_once),
       cmocka_unit_test(crash_that_still_accepts_is_down_soon),
+      cmocka_unit_test(crash_at_an_inherited_address_is_down_at_once),
       cmocka_unit_test(restart_before_anyone_noticed),
       cmocka_unit_test(newer_incarnation_wins_over_a_dead_link),
       cmocka_unit_test(cut_both_ways),
