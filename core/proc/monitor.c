@@ -32,8 +32,20 @@ void ph__refobj_init(ph_refobj *o, ph_refkind kind, ph_ref ref, ph_pid target) {
   ph_list_init(&o->node);
 }
 
+/* Whoever knows a call's ref may answer it, so a ref must not be guessed: a Feistel network (Luby
+ * and Rackoff, 1988) keyed by the seed makes a permutation of the counter, and no ref comes twice.
+ */
 ph_ref ph_ref_new(ph_sys *s) {
-  return PH_TAG_REF | (s->next_ref++ & PH_SERIAL_MASK);
+  enum { HALF = PH_SERIAL_BITS / 2, MASK = (1 << HALF) - 1 };
+  uint64_t n = s->next_ref++;
+  uint64_t left = n >> HALF & MASK, right = n & MASK;
+  for (uint64_t round = 1; round <= 4; round++) {
+    uint64_t next = left ^ (ph_hash64(right ^ s->seed ^ round << HALF) & MASK);
+    left = right;
+    right = next;
+  }
+  if (!(left | right)) return ph_ref_new(s); /* 0 is no serial */
+  return PH_TAG_REF | left << HALF | right;
 }
 
 static ph_refobj *obj_new(ph_sys *s, ph_refkind kind, ph_ref ref, ph_pid target) {

@@ -126,9 +126,13 @@ static int on_reply(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   const uint8_t *p;
   size_t n;
   if (r_serial(r, &serial) || ph_r_value(r, &p, &n)) return PH_EMALFORMED;
-  ph_refobj *o = awaited(s, e, serial);
-  if (!o || o->kind != PH_R_WAITER) return 0; /* late */
+  ph_refobj *o = ph__ref_find(s, PH_TAG_REF | serial);
+  if (!o || o->kind != PH_R_WAITER || !o->target_pid) return 0; /* late, or no call */
   ph_msg *m = ph_msg_bytes(s, PH_C_REPLY, p, n);
+  if (ph_id_node(o->target_pid) != e->index) { /* who was called has passed the call on */
+    ph_wake(PH_CONTAINER(o, ph_waiter, obj), m ? 0 : PH_ENOMEM, m);
+    return 0;
+  }
   ph__waiter_end(PH_CONTAINER(o, ph_waiter, obj), m ? 0 : PH_ENOMEM, m, NULL);
   return 0;
 }

@@ -202,9 +202,19 @@ int ph_call_named(ph_sys *s, ph_pid from, const char *name, size_t n, ph_nodeent
   return call_remote(s, from, node, &(ph__dest){.name = name, .n = n}, m, w, due);
 }
 
+/* The caller is of another node, and this one was not the one called: the `from` came here in a
+ * message. */
+static int reply_for_another(ph_sys *s, ph_ref ref, ph_msg *m) {
+  ph_nodeent *e = ph__node_of(s, ref);
+  int rc = e && e->peer ? ph__tell_reply(s, e, ref, m) : 0;
+  if (rc == 0) ph_msg_free(s, m);
+  return rc;
+}
+
 int ph_reply(ph_sys *s, ph_pid from, ph_ref ref, ph_msg *m) {
   (void)from; /* the ref alone says who waits */
   ph_refobj *o = ph__ref_find(s, ref);
+  if (!o && ph_id_node(ref) != PH_SELF) return reply_for_another(s, ref, m);
   if (!o || (o->kind != PH_R_WAITER && o->kind != PH_R_REMOTE_MONITOR)) {
     ph_msg_free(s, m);
     return 0;

@@ -165,10 +165,44 @@ static void a_call_that_is_given_up_leaves_nothing_there(void **state) {
   no_traces(x.sb); /* DEMONITOR has come */
   ph_ref ref = x.b.log[0]->ref;
   assert_true(ph_id_node(ref) != PH_SELF);
-  long frames = x.r.frames;
   assert_int_equal(ph_reply(x.sb, x.a_at_b, ref, msg_text(x.sb, PH_C_REPLY, "late")), 0);
-  assert_int_equal(x.r.frames, frames); /* nobody waits: nothing is sent */
+  rig_run(&x.r); /* nobody waits */
+  assert_int_equal(n.calls, 1);
+  no_traces(x.sa);
   pair_end(&x);
+}
+
+/* b passes the call on, and a third node answers it */
+static void a_third_node_may_reply(void **state) {
+  (void)state;
+  rig r;
+  probe a, b;
+  noted n, slept;
+  rig_init(&r, 3);
+  for (int i = 0; i < 3; i++) rig_up(&r, i, (i + 1) % 3);
+  ph_sys *sa = &r.node[0].sys, *sb = &r.node[1].sys, *sc = &r.node[2].sys;
+  assert_true(probe_start(&a, sa) && probe_start(&b, sb));
+  CALL_TEXT(sa, a.pid, rig_pid(sa, sb, b.pid), "who?", &n, PH_NEVER);
+  noted_init(&slept, sa);
+  assert_int_equal(ph_wait(&slept.w, PH_NEVER), 0);
+  rig_run(&r);
+  uint64_t serial = ph_id_serial(b.log[0]->ref);
+  ph_nodeent *at = ph_sys_node_named(sc, "n0@rig", 6);
+  ph_ref ref = PH_TAG_REF | (uint64_t)at->index << PH_SERIAL_BITS | serial;
+  ph_ref other = PH_TAG_REF | (uint64_t)at->index << PH_SERIAL_BITS | ph_id_serial(slept.w.obj.ref);
+  assert_int_equal(ph_reply(sc, 0, other, msg_text(sc, PH_C_REPLY, "no call waits")), 0);
+  assert_int_equal(ph_reply(sc, 0, ref, msg_text(sc, PH_C_REPLY, "the third")), 0);
+  assert_int_equal(ph_reply(sc, 0, ref, msg_text(sc, PH_C_REPLY, "again")), 0);
+  rig_run(&r);
+  assert_int_equal(n.calls, 1);
+  assert_string_equal(n.text, "the third");
+  assert_int_equal(slept.calls, 0);
+  ph_wait_cancel(&slept.w);
+  no_traces(sa);
+  no_traces(sb);
+  probe_clear(&a);
+  probe_clear(&b);
+  rig_end(&r);
 }
 
 static void a_late_reply_on_the_way_is_dropped(void **state) {
@@ -489,7 +523,7 @@ static void a_peer_speaks_for_its_own_node_only(void **state) {
     ph_buf_reset(&f);
     ph_w_array(&f, 3);
     ph_w_uint(&f, PH_M_REPLY);
-    ph_w_uint(&f, stolen[i]);
+    ph_w_uint(&f, i == 0 ? call_serial + 1 : stolen[i]); /* a call's own ref is not to be guessed */
     ph_w_cstr(&f, "forged");
     frame(&r, 2, 0, &f);
     ph_buf_reset(&f);
@@ -664,6 +698,7 @@ int main(void) {
       cmocka_unit_test(a_remote_target_that_ends_answers_its_calls),
       cmocka_unit_test(a_call_that_is_given_up_leaves_nothing_there),
       cmocka_unit_test(a_late_reply_on_the_way_is_dropped),
+      cmocka_unit_test(a_third_node_may_reply),
       cmocka_unit_test(remote_monitors_tell_once),
       cmocka_unit_test(a_remote_watcher_that_ends_demonitors),
       cmocka_unit_test(remote_links_carry_exits),
