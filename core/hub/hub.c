@@ -6,7 +6,8 @@
 #include "cluster/cluster.h"
 #include "hub/internal.h"
 
-enum { FAR_AHEAD_MS = 24 * 3600 * 1000, LEAVE_ASK_MS = 100 };
+enum { FAR_AHEAD_MS = 24 * 3600 * 1000, LEAVE_ASK_MS = 100, MEND_MS = 500 };
+#define FAR (PH_NEVER - 1) /* when a timer with nothing to do is due */
 
 /* ---- Clock: hybrid logical, wall milliseconds above 16 bits of counter (Kulkarni et al., 2014) */
 
@@ -23,29 +24,42 @@ void ph__clock_saw(ph_hub *h, uint64_t hlc) {
 
 /* ---- Turns */
 
+/* The hub's timers are armed when it is made and, first thing, when they fire: so there is always
+ * room for them, and arming them never fails. */
+static void arm(ph_hub *h, ph_timer *t, uint64_t due) {
+  if (!h->freeing) (void)!ph_timer_start(&h->sys->timers, t, due);
+}
+
 void ph__kick(ph_hub *h) {
-  if (h->freeing || (ph_timer_armed(&h->kick) && h->kick.due == 0)) return;
-  (void)!ph_timer_start(&h->sys->timers, &h->kick,
-                        0); /* its place in the heap is kept: see ph_hub_new */
+  if (h->kicked) return;
+  h->kicked = true;
+  arm(h, &h->kick, 0);
 }
 
 void ph__oom(ph_hub *h) {
+  if (h->lossy) return;
   h->lossy = true;
+  arm(h, &h->mend, ph_due(h->env, MEND_MS));
 }
 
 /* Something could not be stored or sent for lack of memory: the links are reset, and both sides
  * greet each other anew. */
-static void mend(ph_hub *h) {
+static void mend(ph_timer *t) {
+  ph_hub *h = PH_CONTAINER(t, ph_hub, mend);
   const ph_port *port = &h->sys->port;
+  arm(h, t, FAR);
+  if (!h->lossy) return;
   h->lossy = false;
+  ph__sync_greet(h); /* nodes that there was no memory for */
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
     if (m->node->peer && port->command(port->ctx, PH_CMD_RESET, m->node->peer, 0, NULL, 0))
-      h->lossy = true;
+      ph__oom(h);
   }
-  for (ph_list *l = h->homeless.next; l != &h->homeless; l = l->next)
-    ph__row_dirty(h, PH_CONTAINER(l, ph_row, homeless)); /* a start may have failed for it */
+  ph__place_homeless(h); /* a start may have failed for them */
   if (h->ring_stale) ph__view_changed(h);
+  ph__settle_check(h);
+  ph__kick(h);
 }
 
 /* The held answers of this turn wait for one member's word that it has received all up to here. */
@@ -122,7 +136,7 @@ static bool leave_step(ph_hub *h) {
         h->leave_asked = now;
         ph__send_digest(h, NULL, true);
       }
-      if (ph_timer_start(&h->sys->timers, &h->tick, ph_due(h->env, LEAVE_ASK_MS))) ph__oom(h);
+      arm(h, &h->tick, ph_due(h->env, LEAVE_ASK_MS));
       return false;
     }
   }
@@ -132,13 +146,18 @@ static bool leave_step(ph_hub *h) {
 
 static void respawn(ph_hub *h) {
   h->proc = ph_spawn(h->sys, &ph__hub_behaviour, h);
-  if (!h->proc) return;
+  if (!h->proc) {
+    ph__oom(h); /* tried again then */
+    return;
+  }
   h->proc->trap_exit = 1;
   h->pid = h->proc->pid;
 }
 
 static void turn(ph_timer *t) {
   ph_hub *h = PH_CONTAINER(t, ph_hub, kick);
+  arm(h, t, FAR);
+  h->kicked = false;
   if (!h->proc) respawn(h);
   bool more = h->ring_stale ? false : ph__ops_slice(h);
   if (ph__place_slice(h)) more = true;
@@ -156,10 +175,9 @@ static void turn(ph_timer *t) {
 
 static void tick(ph_timer *t) {
   ph_hub *h = PH_CONTAINER(t, ph_hub, tick);
-  if (h->lossy) mend(h);
+  arm(h, t, ph_due(h->env, h->cfg.sync_interval));
   ph__sync_tick(h);
   ph__kick(h);
-  if (ph_timer_start(&h->sys->timers, t, ph_due(h->env, h->cfg.sync_interval))) ph__oom(h);
 }
 
 /* ---- Made and freed */
@@ -182,8 +200,10 @@ static int setup(ph_hub *h, const ph_hub_config *cfg) {
   respawn(h);
   if (!h->proc) return PH_ENOMEM;
   int err = ph_timer_start(&h->sys->timers, &h->kick, 0);
+  if (!err) err = ph_timer_start(&h->sys->timers, &h->mend, FAR);
   if (!err) err = ph_timer_start(&h->sys->timers, &h->tick, ph_due(h->env, cfg->sync_interval));
   if (err) return err;
+  h->kicked = true;
   ph__view_changed(h); /* the ring of this node alone */
   return h->ring_stale ? PH_ENOMEM : 0;
 }
@@ -214,6 +234,7 @@ int ph_hub_new(ph_node *n, const ph_hub_config *cfg, ph_hub **out) {
   ph_ring_init(&h->ring, h->env);
   ph_timer_init(&h->kick, turn);
   ph_timer_init(&h->tick, tick);
+  ph_timer_init(&h->mend, mend);
   ph_list_push(&n->hubs, &h->all);
   int err = setup(h, cfg);
   if (err) {
@@ -236,7 +257,7 @@ void ph_hub_stop(ph_hub *h, void (*done)(void *ctx), void *ctx) {
   ph__routes_end(h);
   ph_index_init(&h->pendings, h->env);
   ph__view_changed(h);
-  if (ph_timer_start(&h->sys->timers, &h->tick, ph_due(h->env, LEAVE_ASK_MS))) ph__oom(h);
+  arm(h, &h->tick, ph_due(h->env, LEAVE_ASK_MS));
   ph__kick(h);
 }
 
@@ -244,6 +265,7 @@ void ph_hub_free(ph_hub *h) {
   h->freeing = true;
   ph_timer_stop(&h->sys->timers, &h->kick);
   ph_timer_stop(&h->sys->timers, &h->tick);
+  ph_timer_stop(&h->sys->timers, &h->mend);
   ph__routes_end(h);
   ph__ops_end(h, PH_ENOTALIVE);
   ph__children_kill(h);

@@ -331,8 +331,8 @@ struct ph_hub {
   ph_batch *changes, *facts;
   ph_list dirty_facts;
 
-  ph_timer kick, tick;
-  bool stopping, leaving, bye_sent, freeing, lossy;
+  ph_timer kick, tick, mend; /* always armed: see hub.c */
+  bool kicked, stopping, leaving, bye_sent, freeing, lossy;
   int state;
   uint64_t leave_at, leave_asked, stop_deadline;
   void (*stop_done)(void *ctx);
@@ -341,7 +341,7 @@ struct ph_hub {
 
 /* ---- hub.c */
 void ph__kick(ph_hub *h);      /* a turn soon */
-void ph__oom(ph_hub *h);       /* something received could not be stored: synchronise again */
+void ph__oom(ph_hub *h);       /* something was lost for lack of memory: mended within a second */
 uint64_t ph__clock(ph_hub *h); /* next hybrid logical clock */
 void ph__clock_saw(ph_hub *h, uint64_t hlc);
 void ph__renamed(ph_hub *h); /* this node has a new name */
@@ -417,6 +417,7 @@ void ph__sync_node_down(ph_hub *h, ph_nodeent *n, bool left);
 void ph__sync_link_reset(ph_hub *h, ph_nodeent *n);
 void ph__sync_frame(ph_hub *h, ph_nodeent *n, uint64_t type, ph_reader *r);
 void ph__sync_start(ph_hub *h); /* greets all nodes in view */
+void ph__sync_greet(ph_hub *h); /* those it does not know yet */
 bool ph__sync_slice(ph_hub *h); /* sends some of what is wanted; true: there is more */
 void ph__sync_tick(ph_hub *h);
 void ph__send_digest(ph_hub *h, ph_member *to, bool answer);
@@ -474,6 +475,7 @@ int ph__mail_row(ph_hub *h, ph_reader *r) PH_MUST_CHECK;
 /* ---- place.c */
 bool ph__place_slice(ph_hub *h);
 void ph__place_agreed(ph_hub *h);
+void ph__place_homeless(ph_hub *h); /* looks at all that is nowhere, or has two starts */
 /* ---- route.c */
 void ph__route_row(ph_hub *h, ph_row *r); /* a row changed: can its pending messages go? */
 void ph__route_asked(ph_hub *h, const char *id, size_t n);

@@ -105,8 +105,12 @@ bool ph__place_slice(ph_hub *h) {
   return more || !ph_list_empty(&h->dirty);
 }
 
-void ph__place_agreed(ph_hub *h) {
+void ph__place_homeless(ph_hub *h) {
   for (ph_list *l = h->homeless.next; l != &h->homeless; l = l->next)
     ph__row_dirty(h, PH_CONTAINER(l, ph_row, homeless));
+}
+
+void ph__place_agreed(ph_hub *h) {
+  ph__place_homeless(h);
   h->scan_at = ph__own_fact_after(h, NULL);
 }

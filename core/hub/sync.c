@@ -100,7 +100,7 @@ void ph__view_check(ph_hub *h) {
 /* First synchronised, or nobody there: every node in view has answered, every one that runs the hub
  * is in the view. */
 void ph__settle_check(ph_hub *h) {
-  if (h->settled) return;
+  if (h->settled || h->lossy) return; /* lossy: it may lack a member */
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
     if (!m->nohub && !m->included) return;
@@ -269,9 +269,13 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   ph__held_run(h);
 }
 
-void ph__sync_start(ph_hub *h) {
+void ph__sync_greet(ph_hub *h) {
   for (uint32_t i = 1; i < h->sys->node_count; i++)
     if (h->sys->nodes[i]->peer) ph__sync_node_up(h, h->sys->nodes[i]);
+}
+
+void ph__sync_start(ph_hub *h) {
+  ph__sync_greet(h);
   ph__settle_check(h);
 }
 
@@ -556,6 +560,10 @@ static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
 void ph__sync_frame(ph_hub *h, ph_nodeent *n, uint64_t type, ph_reader *r) {
   ph_member *m = ph__member(h, n);
   int err = 0;
+  if (!m) { /* there was no memory when it came up */
+    ph__sync_node_up(h, n);
+    m = ph__member(h, n);
+  }
   if (!m || m == &h->self) return;
   if (type == PH_H_HELLO)
     err = on_hello(h, m, r);
