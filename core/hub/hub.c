@@ -187,7 +187,7 @@ static void lists_init(ph_hub *h) {
   ph_list *lists[] = {&h->all,        &h->tombs,    &h->homeless,    &h->dirty,   &h->members,
                       &h->gone,       &h->children, &h->start_queue, &h->holding, &h->ops,
                       &h->held,       &h->deferred, &h->proposals,   &h->routed,  &h->dirty_facts,
-                      &h->self.facts, &h->self.all};
+                      &h->self.facts, &h->self.all, &h->surveys};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) ph_list_init(lists[i]);
 }
 
@@ -268,6 +268,7 @@ void ph_hub_free(ph_hub *h) {
   ph_timer_stop(&h->sys->timers, &h->mend);
   ph__routes_end(h);
   ph__ops_end(h, PH_ENOTALIVE);
+  ph__surveys_end(h);
   ph__children_kill(h);
   ph__hub_members_free(h);
   ph__registry_free(h);

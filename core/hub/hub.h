@@ -4,7 +4,7 @@
  * (consistent hashing), registry (intents, running facts, digests), request (starts and stops
  * through the arbiter), place (level-triggered placement), child (local children: start, stop,
  * restart with backoff), sync (hello, facts, digests), route (messages by child id), tag (children
- * by metadata.tag). */
+ * by metadata.tag), survey (every member's word). */
 #ifndef PH_HUB_HUB_H
 #define PH_HUB_HUB_H
 
@@ -76,6 +76,9 @@ ph_row *ph_hub_next_local(ph_hub *h,
 /* those whose metadata.tag is this string; prev NULL: the first. Costs what it finds. */
 ph_row *ph_hub_next_tagged(ph_hub *h, const char *tag, size_t len, ph_row *prev);
 size_t ph_hub_tagged(ph_hub *h, const char *tag, size_t len); /* how many there are */
+/* those that run on that node, a member of the hub or this one, and the pid; prev NULL: the first
+ */
+ph_row *ph_hub_next_on(ph_hub *h, const ph_nodeent *node, ph_row *prev, ph_pid *pid);
 size_t ph_hub_count(const ph_hub *h);
 
 /* ---- Starts and stops: one operation over many ids ----------------------------------------------
@@ -138,5 +141,27 @@ typedef struct ph_route {
 int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *r,
                  ph_pid *pid) PH_MUST_CHECK;
 void ph_route_cancel(ph_route *r); /* done will not be called */
+
+/* ---- Surveys: are all members there? What a member knew when it answered is in this node's
+ * registry from then on. */
+typedef struct ph_survey_row {
+  const ph_nodeent *node;
+  int err; /* 0: it has answered; PH_ETIMEOUT, PH_ENOCONN (it went down), PH_ENOTALIVE (this hub
+              ended); PH_EAGAIN: not yet */
+} ph_survey_row;
+
+typedef struct ph_survey {
+  ph_list list; /* the hub's */
+  ph_timer timer;
+  ph_sys *sys;
+  uint64_t token;
+  size_t count, open;
+  ph_survey_row *rows; /* by node name, this node included */
+  void (*done)(struct ph_survey *s);
+} ph_survey;
+/* With s->done set: asks, and calls done once, later, from the loop, at the latest when `due` is
+ * reached. PH_ENOMEM: nothing was asked. */
+int ph_hub_survey(ph_hub *h, uint64_t due, ph_survey *s) PH_MUST_CHECK;
+void ph_survey_end(ph_survey *s); /* before or after done: frees the rows */
 
 #endif

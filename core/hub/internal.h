@@ -37,8 +37,10 @@ enum {                  /* messages between hubs: [type, hub id, ...] */
        PH_H_BYE = 81,     /* the hub has left */
        PH_H_SETTLED =
            82, /* bin(rows): these starts were answered `started`, their failures wait in backoff */
-       PH_H_MAIL = 84,  /* bin(id, class, value ...): unread messages of a child that moves there */
-       PH_H_UNSURE = 83 /* child id, number: is this start settled? */
+       PH_H_MAIL = 84, /* bin(id, class, value ...): unread messages of a child that moves there */
+       PH_H_SURVEY = 85,   /* token */
+       PH_H_SURVEYED = 86, /* token: all that the sender had to tell came before */
+       PH_H_UNSURE = 83    /* child id, number: is this start settled? */
 };
 
 typedef struct ph_number {
@@ -327,6 +329,9 @@ struct ph_hub {
   ph_index pendings;
   ph_list routed;
 
+  ph_list surveys;
+  uint64_t next_survey;
+
   /* this turn's output */
   ph_batch *changes, *facts;
   ph_list dirty_facts;
@@ -484,5 +489,11 @@ int ph__route_mail(ph_hub *h, const char *id, size_t n, ph_msg *m) PH_MUST_CHECK
 void ph__route_view(ph_hub *h); /* ask the new arbiters */
 void ph__routes_run(ph_hub *h);
 void ph__routes_end(ph_hub *h);
+/* ---- survey.c */
+int ph__on_survey(ph_hub *h, ph_member *m, ph_reader *r);
+int ph__on_surveyed(ph_hub *h, ph_member *m, ph_reader *r);
+void ph__surveys_gone(ph_hub *h, const ph_nodeent *node);
+void ph__surveys_again(ph_hub *h);
+void ph__surveys_end(ph_hub *h);
 
 #endif

@@ -397,11 +397,20 @@ ph_row *ph_hub_next(ph_hub *h, ph_index_iter *it) {
   return NULL;
 }
 
-ph_row *ph_hub_next_local(ph_hub *h, ph_row *prev) {
-  ph_list *l = prev ? ph__fact_find(prev, &h->self)->in_owner.next : h->self.facts.next;
-  for (; l != &h->self.facts; l = l->next) {
+ph_row *ph_hub_next_on(ph_hub *h, const ph_nodeent *node, ph_row *prev, ph_pid *pid) {
+  ph_member *m = ph__member(h, node);
+  if (!m) return NULL;
+  ph_list *l = prev ? ph__fact_find(prev, m)->in_owner.next : m->facts.next;
+  for (; l != &m->facts; l = l->next) {
     ph_fact *f = PH_CONTAINER(l, ph_fact, in_owner);
-    if (f->state == PH_FACT_RUNNING && f->row->live) return f->row;
+    if (!runs(h, f) || !f->row->live) continue;
+    *pid = ph_pid_make(node->index, f->serial);
+    return f->row;
   }
   return NULL;
+}
+
+ph_row *ph_hub_next_local(ph_hub *h, ph_row *prev) {
+  ph_pid pid;
+  return ph_hub_next_on(h, h->self.node, prev, &pid);
 }

@@ -221,6 +221,7 @@ static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   m->view = 0;
   end_exchange(h, m);
   ph__facts_drop_all(h, m);
+  ph__surveys_gone(h, m->node);
   if (h->barrier_at == m) h->barrier_at = NULL;
   meeting_check(h);
   if (was) {
@@ -266,6 +267,7 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   if (h->barrier_at == m) h->barrier_at = NULL;
   hello(h, m, true);
   ph__ops_view(h);
+  ph__surveys_again(h);
   ph__held_run(h);
 }
 
@@ -538,6 +540,10 @@ static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
     return on_digest(h, m, r);
   case PH_H_BUCKETS:
     return on_buckets(h, m, r);
+  case PH_H_SURVEY:
+    return ph__on_survey(h, m, r);
+  case PH_H_SURVEYED:
+    return ph__on_surveyed(h, m, r);
   case PH_H_SYNCED:
     on_synced(h, m);
     return 0;
