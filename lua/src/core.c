@@ -235,8 +235,9 @@ static int context_gc(lua_State *L) {
   lph_ctx *ctx = lua_touserdata(L, 1);
   if (ctx->closing) return 0;
   ctx->closing = true;
-  if (!ctx->rt || ctx->fork_gen != fork_generation) return 0;
+  if (!ctx->rt) return 0;
   remember(ctx, false);
+  if (ctx->fork_gen != fork_generation) return 0; /* the parent's */
   lph_drop_foreign(&ctx->orphans);
   for (ph_list *l; (l = ph_list_pop(&ctx->starts));) {
     lph_task *t = PH_CONTAINER(l, lph_task, list);
@@ -244,7 +245,7 @@ static int context_gc(lua_State *L) {
     t->done(ctx, t->arg, NULL, LPH_ABANDONED, 0);
     lph_task_put(t, false);
   }
-  lph_wait_drop(&ctx->main_task);
+  if (ctx->main_task.ctx) lph_wait_drop(&ctx->main_task);
   if (ctx->spare) lph_task_put(ctx->spare, false);
   for (lph_task *t; (t = ctx->pool);) {
     ctx->pool = t->next;
@@ -252,6 +253,7 @@ static int context_gc(lua_State *L) {
   }
   ph_bytes_unref(ctx->env, ctx->main_ended);
   ph_bytes_unref(ctx->env, ctx->run_reason);
+  ph_bytes_unref(ctx->env, ctx->taken);
   lph_slots_free(ctx);
   ph_free(ctx->env, ctx->connects);
   ph_rt_free(ctx->rt); /* the processes' records go with it */
@@ -272,12 +274,12 @@ static lph_ctx *context_new(lua_State *L) {
   lua_pushcfunction(L, context_gc);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &context_key);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   ctx->main = lua_tothread(L, -1);
   lua_pop(L, 1);
   ctx->service = lua_newthread(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &service_key);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &context_key);
   return ctx;
 }
 
@@ -357,8 +359,7 @@ static const luaL_Reg functions[] = {{"object", core_object},
                                      {"log", core_log},
                                      {NULL, NULL}};
 
-/* The module's parts. A second open of the same state (package.loaded cleared by the user) finds
- * the context there is. */
+/* The module's parts; another open (package.loaded cleared by the user) makes them again. */
 static void open_parts(lph_ctx *ctx, lua_State *L) {
   lua_newtable(L);
   lph_setfuncs(ctx, L, functions);
@@ -379,20 +380,21 @@ static void open_parts(lph_ctx *ctx, lua_State *L) {
 
 __attribute__((visibility("default"))) int luaopen_phub_core(lua_State *L);
 
+/* A step that fails for lack of memory leaves the others to the next attempt. */
 int luaopen_phub_core(lua_State *L) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, once_a_process);
   luaL_checkversion(L);
   luaL_checkstack(L, 20, NULL);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &context_key) == LUA_TUSERDATA) {
-    open_parts(lua_touserdata(L, -1), L);
-    return 1;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &context_key);
+  lph_ctx *ctx = lua_touserdata(L, -1);
+  if (!ctx) ctx = context_new(L);
+  if (!ctx->rt) context_start(ctx, L);
+  if (!ctx->main_task.ctx) lph_main_start(ctx, L);
+  if (!ctx->kind_slots[LPH_KIND_ERROR]) {
+    lua_newtable(L);
+    lph_kind_set(ctx, L, LPH_KIND_ERROR);
   }
-  lph_ctx *ctx = context_new(L);
-  context_start(ctx, L);
-  lph_main_start(ctx, L);
-  lua_newtable(L);
-  lph_kind_set(ctx, L, LPH_KIND_ERROR);
   open_parts(ctx, L);
   lph_open_coroutine(ctx, L);
   return 1;

@@ -62,8 +62,7 @@ static int prepare(lph_ctx *ctx, lph_proc *lp, const options *o, bool link) {
 
 static int refused(lua_State *L, lph_ctx *ctx, ph_bytes *reason) {
   lua_pushnil(L);
-  lph_unpack_bytes(ctx, L, reason);
-  ph_bytes_unref(ctx->env, reason);
+  lph_take_reason(ctx, L, reason);
   return 2;
 }
 

@@ -114,6 +114,7 @@ struct lph_ctx {
   bool run_over;
   int run_n; /* results on the driver's stack; -1: an error; -2: ended by run_reason */
   ph_bytes *run_reason;
+  ph_bytes *taken; /* see lph_take_reason */
   bool halted, exits;
   int exit_code;
   int signal; /* the first one caught */
@@ -185,6 +186,8 @@ void lph_slots_free(lph_ctx *ctx);
 uint64_t lph_word(lph_ctx *ctx, lua_State *L, int idx, int *err); /* raises for lack of memory */
 void lph_word_push(lph_ctx *ctx, lua_State *L, uint64_t word, bool take);
 int lph_msg_push(lph_ctx *ctx, lua_State *L, ph_msg *m, bool take); /* its value [-0, +1] */
+/* pushes a reason and unrefs it, also when that raises [-0, +1] */
+void lph_take_reason(lph_ctx *ctx, lua_State *L, ph_bytes *reason);
 void lph_sys_host(lph_ctx *ctx, ph_sys_host *out);
 void lph_path_error(lph_ctx *ctx, int err, char *path, size_t path_size);
 

@@ -51,10 +51,9 @@ void lph_main_start(lph_ctx *ctx, lua_State *L) {
 void lph_main_check(lph_ctx *ctx, lua_State *L) {
   ph_bytes *reason = ctx->main_ended;
   if (!reason) return;
-  ctx->main_ended = NULL;
-  lph_unpack_bytes(ctx, L, reason);
-  ph_bytes_unref(ctx->env, reason);
   lph_main_start(ctx, L);
+  ctx->main_ended = NULL;
+  lph_take_reason(ctx, L, reason);
   lph_push_error(L, PH_EEXIT, "the process of the main chunk was ended");
   lua_insert(L, -2);
   lua_setfield(L, -2, "reason");
@@ -155,7 +154,10 @@ void lph_run_over(lph_proc *lp, lua_State *co, int n, ph_bytes *reason) {
       ctx->run_n = -2;
       ctx->run_reason = ph_bytes_ref(reason);
     } else if (n < 0) { /* the error value itself, which lph_msgh kept */
-      lua_rawgeti(co, -1, 0);
+      if (lua_istable(co, -1))
+        lua_rawgeti(co, -1, 0);
+      else
+        lua_pushvalue(co, -1);
       lua_xmove(co, L, 1);
     } else if (lua_checkstack(L, n)) {
       lua_xmove(co, L, n);
@@ -177,8 +179,7 @@ static int run_ended(lph_ctx *ctx, lua_State *L) {
   ph_bytes *reason = ctx->run_reason;
   ctx->run_reason = NULL;
   bool normal = !reason || ph_reason_is(reason, "normal") || ph_reason_is(reason, "shutdown");
-  lph_unpack_bytes(ctx, L, reason);
-  ph_bytes_unref(ctx->env, reason);
+  lph_take_reason(ctx, L, reason);
   if (normal) return 0;
   lph_push_error(L, PH_EEXIT, "the function given to run ended its process");
   lua_insert(L, -2);

@@ -117,14 +117,32 @@ int lph_yield_exit(lua_State *L) {
 /* ---- Errors that end a task --------------------------------------------------------------------
  */
 
+/* An error that lph_msgh could not make a table of: there was no memory for it, or it failed. */
+static ph_bytes *bare_reason(lph_ctx *ctx, lua_State *L) {
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : luaL_typename(L, -1);
+  if (strcmp(text, "not enough memory") == 0) return NULL;
+  ph_buf b;
+  ph_buf_init(&b, ctx->env);
+  ph_w_array(&b, 3);
+  ph_w_cstr(&b, "error");
+  ph_w_cstr(&b, text);
+  ph_w_cstr(&b, "");
+  ph_bytes *reason = b.oom ? NULL : ph_bytes_new(ctx->env, ph_buf_at(&b), ph_buf_size(&b));
+  ph_buf_deinit(&b);
+  return reason;
+}
+
 ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid) {
   int err;
+  ph_bytes *reason = NULL;
   lph_log_error(ctx, L, -1, pid);
-  if (lua_istable(L, -1) && lua_checkstack(L, 2)) {
+  if (!lua_istable(L, -1)) {
+    reason = bare_reason(ctx, L);
+  } else if (lua_checkstack(L, 2)) {
     lua_pushnil(L);
     lua_rawseti(L, -2, 0); /* the error value itself stays here */
+    reason = lph_pack_reason(ctx, L, -1, NULL, 0, &err);
   }
-  ph_bytes *reason = lph_pack_reason(ctx, L, -1, NULL, 0, &err);
   return reason ? reason : ph_bytes_ref(ph_reason_get(ctx->sys, PH_REASON_NOMEM));
 }
 

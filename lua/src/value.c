@@ -471,3 +471,11 @@ void lph_unpack_bytes(lph_ctx *ctx, lua_State *L, const ph_bytes *b) {
   if (b) ph_reader_init(&r, b->data, b->len);
   if (!b || lph_unpack(ctx, L, &r) < 0) lua_pushnil(L);
 }
+
+void lph_take_reason(lph_ctx *ctx, lua_State *L, ph_bytes *reason) {
+  ph_bytes_unref(ctx->env, ctx->taken); /* of one that raised */
+  ctx->taken = reason;
+  lph_unpack_bytes(ctx, L, reason);
+  ctx->taken = NULL;
+  ph_bytes_unref(ctx->env, reason);
+}

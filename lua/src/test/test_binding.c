@@ -1,0 +1,180 @@
+/* What cannot be tested from Lua: forks, and Lua's memory running out at any point. */
+#include <lauxlib.h>
+#include <lualib.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+int luaopen_phub_core(lua_State *L);
+
+/* Fails the n-th allocation or growth from now, and the one that Lua makes again after an emergency
+ * collection. */
+typedef struct memory {
+  long fail_in; /* 0: never */
+  bool tripped;
+  long live;
+} memory;
+
+static void *allocate(void *ud, void *p, size_t old, size_t n) {
+  memory *m = ud;
+  if (n == 0) {
+    if (p) m->live--;
+    free(p);
+    return NULL;
+  }
+  bool grows = !p || n > old;
+  if (grows && m->fail_in > 0 && --m->fail_in < 2) {
+    m->tripped = true;
+    if (m->fail_in == 0) m->fail_in = -1;
+    return NULL;
+  }
+  void *q = realloc(p, n);
+  if (q && !p) m->live++;
+  return q;
+}
+
+static lua_State *open_state(memory *m) {
+  lua_State *L = lua_newstate(allocate, m);
+  assert_non_null(L);
+  luaL_openlibs(L);
+  luaL_requiref(L, "phub.core", luaopen_phub_core, 0);
+  lua_settop(L, 0);
+  if (luaL_dostring(L, "package.path = 'lua/?.lua;lua/?/init.lua;' .. package.path\n"
+                       "phub = require 'phub'"))
+    fail_msg("%s", lua_tostring(L, -1));
+  return L;
+}
+
+static void calls_raise_in_a_forked_child(void **state) {
+  (void)state;
+  memory m = {0};
+  lua_State *L = open_state(&m);
+  if (luaL_dostring(L, "assert(phub.node.start { name = 'fork-test@127.0.0.1' })"))
+    fail_msg("%s", lua_tostring(L, -1));
+  pid_t child = fork();
+  if (child == 0) {
+    int failed = luaL_dostring(L, "for _, f in ipairs { phub.process.self, phub.node.self,\n"
+                                  "    function() phub.run() end,\n"
+                                  "    function() phub.process.spawn(print) end } do\n"
+                                  "  local ok, err = pcall(f)\n"
+                                  "  assert(not ok and err:find 'after a fork', err)\n"
+                                  "end");
+    if (failed) fprintf(stderr, "%s\n", lua_tostring(L, -1));
+    exit(failed ? 1 : 7); /* with the handlers of atexit */
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 7);
+  if (luaL_dostring(L, "phub.process.sleep(1) assert(phub.node.address())"))
+    fail_msg("%s", lua_tostring(L, -1));
+  lua_close(L);
+  assert_int_equal(m.live, 0);
+}
+
+static int open_core(lua_State *L) {
+  luaL_requiref(L, "phub.core", luaopen_phub_core, 0);
+  return 0;
+}
+
+static void opening_may_run_out_of_memory(void **state) {
+  (void)state;
+  memory m = {0};
+  for (long n = 2;; n++) {
+    lua_State *L = lua_newstate(allocate, &m);
+    assert_non_null(L);
+    luaL_openlibs(L);
+    lua_pushcfunction(L, open_core);
+    m.tripped = false;
+    m.fail_in = n;
+    int rc = lua_pcall(L, 0, 0, 0);
+    m.fail_in = 0;
+    lua_close(L);
+    assert_int_equal(m.live, 0);
+    if (!m.tripped) {
+      assert_int_equal(rc, LUA_OK);
+      break;
+    }
+  }
+}
+
+/* Each part ends with a state that the next part can use, memory or not. */
+static const char *const work[] = {
+    "local me = phub.process.self()\n"
+    "phub.process.send(me, { 1, { x = 'y' .. tostring({}) } })\n"
+    "phub.process.receive(0)",
+
+    "local me = phub.process.self()\n"
+    "phub.process.spawn(function(t) phub.process.send(me, { t }) end, { 'copied' })\n"
+    "phub.process.receive(20)",
+
+    "local M = { init = function(a) return { a } end,\n"
+    "  handle_call = function(s, m) s[#s + 1] = m return s end,\n"
+    "  terminate = function() local t = {} t.x = {} end }\n"
+    "local pid = phub.gen_server.start(M, { 'args' })\n"
+    "phub.gen_server.call(pid, { 'msg' }, 20)\n"
+    "phub.gen_server.cast(pid, { 'msg' })\n"
+    "phub.gen_server.stop(pid)",
+
+    "local f = phub.future.new()\n"
+    "phub.process.spawn(function() phub.process.sleep(1) f:resolve({ 1 }) end)\n"
+    "coroutine.wrap(function() f:await() end)()\n"
+    "f:await(10)",
+
+    "pcall(phub.run, function() phub.process.spawn_link(function() error('x') end)\n"
+    "  phub.process.sleep(2) end)",
+};
+
+static const char check[] =
+    "local process, gen_server = phub.process, phub.gen_server\n"
+    "while process.receive(0) do end\n"
+    "local r = phub.run(function()\n"
+    "  local pid = assert(gen_server.start { init = function() return 1 end,\n"
+    "    handle_call = function(s, m) process.sleep(0) return s + m end })\n"
+    "  local r = gen_server.call(pid, 41)\n"
+    "  gen_server.stop(pid)\n"
+    "  return r\n"
+    "end)\n"
+    "assert(r == 42, r)";
+
+static void memory_may_run_out_at_any_point(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
+    memory m = {0};
+    lua_State *L = open_state(&m);
+    lua_gc(L, LUA_GCGEN, 0, 0);
+    for (long n = 2;; n++) {
+      if (luaL_loadstring(L, work[i])) fail_msg("%s", lua_tostring(L, -1));
+      m.tripped = false;
+      m.fail_in = n;
+      int rc = lua_pcall(L, 0, 0, 0);
+      bool tripped = m.tripped;
+      m.fail_in = 0;
+      lua_settop(L, 0);
+      if (rc && !tripped) fail_msg("part %zu failed without a cause", i);
+      if (luaL_dostring(L, check)) fail_msg("part %zu, n %ld: %s", i, n, lua_tostring(L, -1));
+      lua_settop(L, 0);
+      if (!tripped) break;
+    }
+    lua_close(L);
+    assert_int_equal(m.live, 0);
+  }
+}
+
+int main(void) {
+  setenv("PHUB_LOG", "error", 0);
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(calls_raise_in_a_forked_child),
+      cmocka_unit_test(opening_may_run_out_of_memory),
+      cmocka_unit_test(memory_may_run_out_at_any_point),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
