@@ -49,7 +49,10 @@
   X(STARTFAILED, 40, "start_failed", "some children did not start")                                \
   X(STOPFAILED, 41, "stop_failed", "some children did not stop")                                   \
   X(IO, 42, "io", "input/output error")                                                            \
-  X(UNREACHABLE, 43, "unreachable", "address cannot be reached")
+  X(UNREACHABLE, 43, "unreachable", "address cannot be reached")                                   \
+  X(PRESENT, 44, "already_present", "a child of this id is there, not running")                    \
+  X(RUNNING, 45, "running", "the child runs")                                                      \
+  X(RESTARTING, 46, "restarting", "the child is being restarted")
 
 enum {
   PH_OK = 0,

@@ -192,17 +192,6 @@ void ph_hub_started(ph_hub *h, uint64_t token, ph_pid pid, ph_bytes *reason) {
 
 /* ---- Ends */
 
-static bool is_clean(const ph_bytes *reason) {
-  if (ph_reason_is(reason, "normal") || ph_reason_is(reason, "shutdown")) return true;
-  ph_reader r;
-  uint32_t n;
-  const char *p;
-  size_t len;
-  ph_reader_init(&r, reason->data, reason->len); /* { "shutdown", ... } */
-  return !ph_r_array(&r, &n) && n == 2 && !ph_r_str(&r, &p, &len, 64) && len == 8 &&
-         memcmp(p, "shutdown", 8) == 0;
-}
-
 /* within the budgets of the child and of its supervisor? */
 static bool may_restart(ph_hub *h, ph_child *c, uint64_t now) {
   if (now - c->window_at > PH_MS(QUICK_MS)) {
@@ -227,7 +216,7 @@ static void child_exit(ph_proc *p, void *owner, ph_bytes *reason) {
     return;
   }
   bool again = c->spec->restart == PH_RESTART_PERMANENT ||
-               (c->spec->restart == PH_RESTART_TRANSIENT && !is_clean(reason));
+               (c->spec->restart == PH_RESTART_TRANSIENT && !ph_reason_clean(reason));
   if (!again && !h->freeing) { /* it ended for good: so does the number of its start */
     if (ph__ended_add(h, c->row, c->num, false) >= 0) {
       ph__change_ended(h, c->row, c->num);

@@ -7,10 +7,7 @@
 
 #include "base/buf.h"
 #include "base/index.h"
-
-typedef enum { PH_RESTART_PERMANENT, PH_RESTART_TRANSIENT, PH_RESTART_TEMPORARY } ph_restart;
-#define PH_SHUTDOWN_BRUTAL   0 /* "brutal_kill" */
-#define PH_SHUTDOWN_INFINITY UINT64_MAX
+#include "proc/supervisor.h"
 
 typedef struct ph_spec {
   uint32_t refs;
@@ -18,7 +15,7 @@ typedef struct ph_spec {
   uint64_t hash;
   ph_restart restart;
   bool supervisor;               /* type */
-  uint64_t shutdown;             /* ms, or one of the two above */
+  uint64_t shutdown;             /* ms, or one of PH_SHUTDOWN_* */
   const char *module, *function; /* inside blob */
   size_t module_len, function_len;
   const uint8_t *args; /* a packed array; NULL, 0 when the spec has none */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { SLICE = 128, FIRST_TIMES = 8 };
+enum { SLICE = 128, TURN_US = 1000, FIRST_TIMES = 8 };
 
 /* What a turn's piece of work came to. */
 typedef enum { GOES_ON, WAITS, OVER } outcome; /* OVER: the supervisor is gone */
@@ -117,7 +117,7 @@ static void forget(ph_sup_child *c) {
   c->restarting = c->held = false;
 }
 
-static void delete(ph_sup_child *c) {
+static void discard(ph_sup_child *c) {
   ph_sup *s = c->sup;
   forget(c);
   ph_index_remove(&s->ids, id_hash(s, c->id, c->id_len), c);
@@ -173,8 +173,8 @@ typedef struct answer_head {
 void ph_sup_answer_read(const ph_msg *m, ph_sup_answer *out) {
   answer_head h;
   memcpy(&h, m->data, sizeof h);
-  *out = (ph_sup_answer){.err = h.err, .pid = h.pid, .reason_len = h.reason_len,
-                         .id_len = h.id_len};
+  *out =
+      (ph_sup_answer){.err = h.err, .pid = h.pid, .reason_len = h.reason_len, .id_len = h.id_len};
   out->reason = m->data + sizeof h;
   out->id = (const char *)out->reason + h.reason_len;
 }
@@ -238,7 +238,10 @@ void ph_sup_started(ph_sup *s, uint64_t token, ph_pid pid, ph_bytes *reason) {
   }
   s->answered = true;
   s->pid = pid;
-  s->reason = reason;
+  if (pid)
+    ph_bytes_unref(s->env, reason);
+  else
+    s->reason = reason;
   ph_ready(s->p);
 }
 
@@ -294,7 +297,7 @@ static void start_failed(ph_sup *s, ph_sup_child *c) {
     return; /* the reason stays for the answer */
   case J_ADD:
     answer(s, PH_ESTARTFAILED, 0, c);
-    delete (c);
+    discard(c);
     break;
   case J_RESTART:
     answer(s, PH_ESTARTFAILED, 0, c);
@@ -364,8 +367,8 @@ static outcome all_stopped(ph_sup *s) {
     answer(s, 0, 0, NULL);
     return GOES_ON;
   case J_RECOVER:
-    start_from(s, J_RECOVER,
-               s->cfg.strategy == PH_ONE_FOR_ALL ? ph_sup_next(s, NULL) : s->cause, false);
+    start_from(s, J_RECOVER, s->cfg.strategy == PH_ONE_FOR_ALL ? ph_sup_next(s, NULL) : s->cause,
+               false);
     return GOES_ON;
   case J_INIT_FAILED: /* whoever asked hears of it by the answer, not by a link */
     answer(s, PH_ESTARTFAILED, 0, s->cause);
@@ -390,7 +393,7 @@ static outcome stop_step(ph_sup *s) {
   release(c);
   forget(c);
   s->at = c == s->first ? NULL : previous(s, c);
-  if (c->restart == PH_RESTART_TEMPORARY && s->job != J_END && s->job != J_INIT_FAILED) delete (c);
+  if (c->restart == PH_RESTART_TEMPORARY && s->job != J_END && s->job != J_INIT_FAILED) discard(c);
   return GOES_ON;
 }
 
@@ -455,7 +458,7 @@ static void look_at_dead(ph_sup *s) {
   if (again)
     restart(s, c);
   else if (c->restart == PH_RESTART_TEMPORARY)
-    delete (c);
+    discard(c);
 }
 
 bool ph_reason_clean(const ph_bytes *reason) {
@@ -517,7 +520,7 @@ static void ask_by_id(ph_sup *s, const request *r) {
   } else if (r->op == PH_SUP_RESTART) {
     start_from(s, J_RESTART, c, true);
   } else {
-    delete (c);
+    discard(c);
     answer(s, 0, 0, NULL);
   }
 }
@@ -543,8 +546,7 @@ static void ask(ph_sup *s, request *r) {
 static void serve(ph_sup *s) {
   ph_msg *m = ph_recv(s->p);
   ph_list *l = s->requests.next;
-  if (m->cls == PH_C_CALL && l != &s->requests &&
-      PH_CONTAINER(l, request, list)->ref == m->ref) {
+  if (m->cls == PH_C_CALL && l != &s->requests && PH_CONTAINER(l, request, list)->ref == m->ref) {
     ph_list_remove(l);
     s->from = m->from;
     s->ref = m->ref;
@@ -564,7 +566,8 @@ static ph_run sup_run(ph_sys *sys, ph_proc *p) {
   (void)sys;
   ph_sup *s = p->data;
   size_t mail = p->mailbox.count;
-  for (int n = 0; n < SLICE && !p->killed; n++) {
+  uint64_t until = ph_now(s->env) + TURN_US * 1000;
+  for (int n = 0; n < SLICE && !p->killed && (n == 0 || ph_now(s->env) < until); n++) {
     if (s->step != IDLE) {
       outcome o = s->step == STARTING ? start_step(s) : stop_step(s);
       if (o != GOES_ON) return PH_RUN_WAIT;
@@ -602,7 +605,7 @@ static void sup_ended(ph_sys *sys, ph_proc *p, ph_bytes *reason) {
   for (ph_sup_child *c; (c = previous(s, NULL));) {
     let_go(c);
     release(c);
-    delete (c);
+    discard(c);
   }
   for (ph_list *l; (l = ph_list_pop(&s->requests));)
     request_free(s, PH_CONTAINER(l, request, list));
