@@ -39,6 +39,7 @@ describe("node.start", function()
     with("max_message", 2 ^ 40)
     with("no_such", 1)
     with("tls", {}, "not_supported")
+    with("time_slice", 1, "not_supported")
     refused("cookie", { name = "a@b", listen = "0.0.0.0:0", advertise = "127.0.0.1:1" })
     refused("advertise", { name = "a@b", listen = "0.0.0.0:0", cookie = "c" })
     refused("heartbeat_timeout", { name = "a@b", heartbeat_interval = 1000, heartbeat_timeout = 2000 })
@@ -278,6 +279,43 @@ describe("a dead node", function()
     end)
     c[2]:kill()
     assert.same({ "noconnection", "DOWN", true, "noconnection" }, answer())
+    c:stop()
+  end)
+end)
+
+describe("a node that does not read", function()
+  it("makes senders wait, at last for busy, and they go on when it reads again", function()
+    local c = cluster.start(2, { hub = false })
+    c:settle()
+    c[2]:eval [[ phub.process.register("sink", phub.process.spawn(function()
+      got = 0
+      while true do
+        local m = phub.process.receive()
+        if type(m) == "string" then got = got + #m end
+      end
+    end)) ]]
+    c[2]:pause()
+    local filled = c[1]:eval([[
+      local process, dest = phub.process, { "sink", ... }
+      local mb, sent = ("x"):rep(1024 * 1024), 0
+      while true do
+        local start = process.now()
+        local ok, err = process.send(dest, mb, 50)
+        if not ok then
+          local call = select(2, phub.gen_server.call(dest, mb, 20))
+          local now = select(2, process.send(dest, 1, 0))
+          return { sent, err.code, process.now() - start >= 50, call.code, now.code }
+        end
+        sent = sent + 1
+      end ]], c[2].name)
+    assert.is_true(filled[1] > 3 and filled[1] < 100, filled[1] .. " MiB until busy")
+    assert.same({ "busy", true, "busy", "busy" }, { table.unpack(filled, 2) })
+    local answer = c[1]:send([[
+      return { phub.process.send({ "sink", ... }, ("y"):rep(1024 * 1024), 10000) } ]], c[2].name)
+    require "luv".sleep(50)
+    c[2]:resume()
+    assert.same({ true }, answer())
+    eventually(function() return c[2]:eval [[ return got ]] == (filled[1] + 1) * 1024 * 1024 end)
     c:stop()
   end)
 end)

@@ -19,6 +19,12 @@ local function wrong(key, message)
   return nil, err
 end
 
+local function unsupported(key)
+  local err = core.error("not_supported", key .. ": not supported yet")
+  err.key = key
+  return nil, err
+end
+
 -- Each check answers nil, or what was expected.
 local function node_name(value)
   if type(value) ~= "string" or #value > MAX_NAME or not value:find("^[^@%s%c]+@[^@%s%c]+$") then
@@ -105,14 +111,12 @@ local function complete(options)
   for k, v in pairs(DEFAULTS) do o[k] = v end
   for k, v in pairs(options) do
     local key = tostring(k)
-    if key == "tls" then
-      local _, err = wrong("tls", "not supported yet")
-      err.code = "not_supported"
-      return nil, err
-    end
+    if key == "tls" then return unsupported(key) end
     if type(k) ~= "string" or not CHECKS[k] then return wrong(key, "unknown option") end
     local expected = CHECKS[k](v)
     if expected then return wrong(key, expected) end
+    -- processes are not preempted yet: the default is what nobody can see
+    if key == "time_slice" and v ~= DEFAULTS.time_slice then return unsupported(key) end
     o[k] = v
   end
   if o.name == nil then return wrong("name", "required") end
@@ -128,7 +132,7 @@ end
 ---@field heartbeat_interval? number  ms, default 1000
 ---@field heartbeat_timeout? number  ms, default 8000, at least four intervals
 ---@field stall_timeout? number  ms, default 60000
----@field time_slice? number  ms, default 5
+---@field time_slice? number  ms, default 5 (others are not supported yet)
 ---@field max_message? integer  bytes, default 64 MiB
 
 --- Makes this OS process a node.
@@ -265,8 +269,8 @@ local function leave()
   return core.node_end()
 end
 
---- Leaves gracefully: hubs stop, peers are told, connections close. The process goes on as
---- "nonode@nohost" with the pids it has.
+--- Leaves gracefully: hubs stop, peers are told, connections close. The process goes on, with its
+--- processes, pids and name, and may start as a node again.
 ---@return true?, phub.error?
 function node.stop()
   while stopping do core.sleep(LOOK_MS) end

@@ -112,7 +112,9 @@ void lph_slot_drop(lph_ctx *ctx, uint32_t slot);               /* never raises; 
  * wait, then lph_start returns and it goes on later.
  * `done` comes exactly once, before lph_start returns or later from the loop: LPH_DONE with the
  * `n` results at the indices 1..n of L; LPH_FAILED with one value, { "error", message, traceback };
- * LPH_ABANDONED with none. L is good only inside it; it may raise (that is logged). */
+ * LPH_ABANDONED with none
+ * (L is then NULL if the Lua state closes). L is good only inside it; it may raise (that is
+ * logged). */
 enum { LPH_DONE, LPH_FAILED, LPH_ABANDONED };
 typedef void (*lph_done)(lph_ctx *ctx, void *arg, lua_State *L, int status, int n);
 /* 0: `done` has come or will come; *task (may be NULL) is then the one that waits, or NULL when it
