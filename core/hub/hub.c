@@ -159,7 +159,7 @@ static void turn(ph_timer *t) {
   arm(h, t, FAR);
   h->kicked = false;
   if (!h->proc) respawn(h);
-  bool more = h->ring_stale ? false : ph__ops_slice(h);
+  bool more = ph__ops_slice(h);
   if (ph__place_slice(h)) more = true;
   if (ph__children_slice(h)) more = true;
   if (ph__place_slice(h)) more = true; /* what has just started may be an answer */
@@ -184,10 +184,10 @@ static void tick(ph_timer *t) {
 
 static void lists_init(ph_hub *h) {
   for (size_t i = 0; i < PH_BUCKETS; i++) ph_list_init(&h->buckets[i]);
-  ph_list *lists[] = {&h->all,        &h->tombs,    &h->homeless,    &h->dirty,   &h->members,
-                      &h->gone,       &h->children, &h->start_queue, &h->holding, &h->ops,
-                      &h->held,       &h->deferred, &h->proposals,   &h->routed,  &h->dirty_facts,
-                      &h->self.facts, &h->self.all, &h->surveys};
+  ph_list *lists[] = {&h->all,        &h->tombs,     &h->homeless,    &h->dirty,   &h->members,
+                      &h->gone,       &h->children,  &h->start_queue, &h->holding, &h->ops,
+                      &h->held,       &h->deferred,  &h->routed,      &h->surveys, &h->dirty_facts,
+                      &h->self.facts, &h->known_ops, &h->work,        &h->self.all};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) ph_list_init(lists[i]);
 }
 
@@ -252,8 +252,7 @@ void ph_hub_stop(ph_hub *h, void (*done)(void *ctx), void *ctx) {
   h->stop_done = done;
   h->stop_ctx = ctx;
   h->stop_deadline = ph_due(h->env, h->cfg.shutdown_timeout);
-  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next)
-    PH_CONTAINER(l, ph_op, all)->timed_out = true;
+  ph__ops_over(h, PH_ENOTALIVE);
   ph__routes_end(h);
   ph_index_init(&h->pendings, h->env);
   ph__view_changed(h);
@@ -268,6 +267,7 @@ void ph_hub_free(ph_hub *h) {
   ph_timer_stop(&h->sys->timers, &h->mend);
   ph__routes_end(h);
   ph__ops_end(h, PH_ENOTALIVE);
+  ph__ops_detach(h);
   ph__surveys_end(h);
   ph__children_kill(h);
   ph__hub_members_free(h);

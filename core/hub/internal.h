@@ -221,23 +221,31 @@ typedef struct ph_req { /* one id of an operation */
 } ph_req;
 
 struct ph_op {
-  ph_list all; /* hub->ops, by base */
-  ph_hub *hub;
+  ph_list all;   /* hub->ops: those under way, by base */
+  ph_list known; /* hub->known_ops: all that are not freed */
+  ph_list work;  /* hub->work: there is something to do for some of its rows */
+  ph_hub *hub;   /* NULL: gone */
+  const ph_env *env;
   ph_op_kind kind;
   ph_op_options opt;
   uint64_t base;  /* number of row i: base + i */
   uint64_t clock; /* stop: at issue */
-  size_t count, cap, cursor, unsettled;
+  uint64_t due;
+  size_t count, cap, unsettled;
+  size_t cursor; /* the next row to ask for, */
+  size_t resend; /* to ask for again, if it has no answer, */
+  size_t expire; /* to end with the error `over` */
+  int over;      /* its time is over, or the hub goes: the error of what has no answer */
   ph_req *rows;
   ph_index ids;
   void *chunks; /* arena of the ids */
   size_t chunk_left;
   char *chunk_at;
-  ph_timer timer, repeat;
+  ph_timer timer; /* the next repetition, or the end */
   void (*done)(void *ctx, ph_op *op);
   void *ctx;
   ph_op *undo; /* rollback: the stop of what had started */
-  bool submitted, finished, orphan, rolled_back, proposal, timed_out;
+  bool submitted, finished, orphan, rolled_back, proposal;
 };
 
 typedef struct ph_deferred { /* a request that waits here, at its arbiter, for one view */
@@ -316,11 +324,10 @@ struct ph_hub {
   uint32_t restarts;
 
   /* requests */
-  ph_list ops, held, deferred, proposals;
+  ph_list ops, known_ops, work, held, deferred;
   uint64_t next_counter;
-  uint64_t ops_finished; /* so that a loop over an operation sees that it may be gone */
-  uint64_t barrier;      /* number of the flush under way: what changes now is covered by its
-                            acknowledgement */
+  uint64_t barrier; /* number of the flush under way: what changes now is covered by its
+                       acknowledgement */
   uint64_t barrier_sent, barrier_acked;
   ph_member *barrier_at;
   bool barrier_wanted, fence_wanted;
@@ -452,7 +459,9 @@ void ph__req_row_changed(ph_hub *h, ph_row *r); /* do this row's requests have t
 void ph__held_run(ph_hub *h);
 void ph__req_result(ph_hub *h, const ph_answer *a);
 void ph__req_unsure(ph_hub *h, const char *id, size_t n, uint64_t counter);
-void ph__ops_end(ph_hub *h, int err); /* answers all of them */
+void ph__ops_over(ph_hub *h, int err); /* those under way end soon, this is their error */
+void ph__ops_end(ph_hub *h, int err);  /* answers all of them at once */
+void ph__ops_detach(ph_hub *h);        /* those not freed yet outlive the hub */
 /* ---- arbiter.c: requests at their arbiter, and the messages of requests */
 int ph__req_frame(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r);
 void ph__arbiter(ph_hub *h, ph_op_kind kind, ph_number num, const char *id, size_t n, ph_spec *spec,
@@ -484,6 +493,7 @@ void ph__place_homeless(ph_hub *h); /* looks at all that is nowhere, or has two 
 /* ---- route.c */
 void ph__route_row(ph_hub *h, ph_row *r); /* a row changed: can its pending messages go? */
 void ph__route_asked(ph_hub *h, const char *id, size_t n);
+void ph__route_own(ph_hub *h, const char *id, size_t n); /* a start of this node's has its answer */
 /* a message for a child that is on its way here, before all others; takes m on success */
 int ph__route_mail(ph_hub *h, const char *id, size_t n, ph_msg *m) PH_MUST_CHECK;
 void ph__route_view(ph_hub *h); /* ask the new arbiters */

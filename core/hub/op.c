@@ -8,7 +8,7 @@
 
 #include "hub/internal.h"
 
-enum { SLICE_ROWS = 2048, REPEAT_MS = 3000, ARENA = 64 * 1024 };
+enum { SLICE_ROWS = 2048, TURN_ROWS = 128, REPEAT_MS = 3000, ARENA = 64 * 1024 };
 enum { PHASE_NEW, PHASE_ASKED, PHASE_HELD, PHASE_FINAL };
 
 typedef struct chunk {
@@ -27,9 +27,12 @@ ph_op *ph_op_new(ph_hub *h, ph_op_kind kind, size_t rows) {
     return NULL;
   }
   op->hub = h;
+  op->env = h->env;
   op->kind = kind;
   op->cap = rows;
   ph_list_init(&op->all);
+  ph_list_init(&op->work);
+  ph_list_push(&h->known_ops, &op->known);
   ph_index_init(&op->ids, h->env);
   return op;
 }
@@ -48,7 +51,7 @@ static bool same_id(const void *item, const void *key) {
 static char *arena(ph_op *op, const char *id, size_t n) {
   if (op->chunk_left < n) {
     size_t size = n > ARENA ? n : ARENA;
-    chunk *c = ph_alloc(op->hub->env, sizeof *c + size);
+    chunk *c = ph_alloc(op->env, sizeof *c + size);
     if (!c) return NULL;
     c->next = op->chunks;
     op->chunks = c;
@@ -64,6 +67,7 @@ static char *arena(ph_op *op, const char *id, size_t n) {
 
 int ph_op_add(ph_op *op, const char *id, size_t len, ph_spec *spec, ph_bytes *metadata) {
   if (len == 0 || len > PH_MAX_ID || op->count == op->cap || op->submitted) return PH_EINVAL;
+  if (!op->hub) return PH_ENOTALIVE;
   id_key k = {id, len};
   uint64_t hash = ph_hash(id, len, op->hub->seed);
   if (ph_index_find(&op->ids, hash, same_id, &k)) return PH_EDUPID;
@@ -82,23 +86,34 @@ int ph_op_add(ph_op *op, const char *id, size_t len, ph_spec *spec, ph_bytes *me
   return 0;
 }
 
-static void op_destroy(ph_op *op) {
+/* the hub goes before the operation: what the operation has of it is given back */
+static void detach(ph_op *op) {
   ph_hub *h = op->hub;
+  if (!h) return;
   ph_timer_stop(&h->sys->timers, &op->timer);
-  ph_timer_stop(&h->sys->timers, &op->repeat);
   ph_list_remove(&op->all);
+  ph_list_remove(&op->work);
+  ph_list_remove(&op->known);
   for (size_t i = 0; i < op->count; i++) {
     ph_spec_unref(&h->specs, op->rows[i].spec);
-    ph_bytes_unref(h->env, op->rows[i].meta);
-    ph_bytes_unref(h->env, op->rows[i].reason);
+    op->rows[i].spec = NULL;
+  }
+  op->hub = NULL;
+}
+
+static void op_destroy(ph_op *op) {
+  detach(op);
+  for (size_t i = 0; i < op->count; i++) {
+    ph_bytes_unref(op->env, op->rows[i].meta);
+    ph_bytes_unref(op->env, op->rows[i].reason);
   }
   for (chunk *c = op->chunks, *next; c; c = next) {
     next = c->next;
-    ph_free(h->env, c);
+    ph_free(op->env, c);
   }
   ph_index_deinit(&op->ids);
-  ph_free(h->env, op->rows);
-  ph_free(h->env, op);
+  ph_free(op->env, op->rows);
+  ph_free(op->env, op);
 }
 
 void ph_op_free(ph_op *op) {
@@ -134,22 +149,28 @@ static ph_number number_of(const ph_req *q) {
   return (ph_number){.node = PH_SELF, .counter = q->op->base + (uint64_t)(q - q->op->rows)};
 }
 
-static ph_req *req_of(ph_hub *h, uint64_t counter) {
-  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) {
-    ph_op *op = PH_CONTAINER(l, ph_op, all);
-    if (counter >= op->base && counter - op->base < op->count) return &op->rows[counter - op->base];
-  }
-  return NULL;
+/* this node's unsettled request for an id, by its number */
+static ph_req *req_of(const ph_row *r, uint64_t counter) {
+  ph_req *q = r ? r->reqs : NULL;
+  while (q && number_of(q).counter != counter) q = q->next_of_row;
+  return q;
+}
+
+static bool is_start(const ph_op *op) {
+  return op->kind == PH_OP_START && !op->proposal;
 }
 
 bool ph__op_starts(ph_hub *h, const char *id, size_t n) {
+  ph_row *r = ph__row_find(h, id, n, ph_ring_hash(id, n));
+  for (const ph_req *q = r ? r->reqs : NULL; q; q = q->next_of_row)
+    if (is_start(q->op)) return true;
   id_key k = {id, n};
   uint64_t hash = ph_hash(id, n, h->seed);
-  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) {
-    ph_op *op = PH_CONTAINER(l, ph_op, all);
-    if (op->kind != PH_OP_START || op->proposal) continue;
+  for (ph_list *l = h->work.next; l != &h->work; l = l->next) {
+    ph_op *op = PH_CONTAINER(l, ph_op, work);
+    if (!is_start(op) || op->cursor == op->count) continue;
     ph_req *q = ph_index_find(&op->ids, hash, same_id, &k);
-    if (q && q->phase != PHASE_FINAL) return true;
+    if (q && q->phase == PHASE_NEW) return true;
   }
   return false;
 }
@@ -172,6 +193,7 @@ static void finalise(ph_hub *h, ph_req *q) {
   ph_list_remove(&q->held);
   row_forget(h, q);
   q->phase = PHASE_FINAL;
+  ph__route_own(h, q->id, q->id_len);
   q->op->unsettled--;
   op_check(q->op);
 }
@@ -207,22 +229,23 @@ void ph__held_run(ph_hub *h) {
   }
 }
 
-static void settle_error(ph_hub *h, ph_req *q, int err) {
-  q->err = err;
+/* false: its answer must wait until there is memory to hold the withdrawal */
+static bool settle_error(ph_hub *h, ph_req *q, int err) {
   if (q->op->kind == PH_OP_START && q->phase == PHASE_ASKED && !q->op->proposal) {
     bool sure = err == PH_EALREADY &&
                 !q->again; /* refused, and asked only once: there is nothing to withdraw */
     if (!sure) {
-      int e = ph__ended_add(h, q->row, number_of(q), false);
-      if (e < 0) { /* its answer must wait until the withdrawal can be held */
+      if (ph__ended_add(h, q->row, number_of(q), false) < 0) {
         ph__oom(h);
-        return;
+        return false;
       }
       ph__change_ended(h, q->row, number_of(q));
       q->barrier = h->barrier;
     }
   }
+  q->err = err;
   settle(h, q, PH_ROW_ERROR);
+  return true;
 }
 
 static bool serves_ended(const ph_row *r) {
@@ -238,7 +261,7 @@ static void check_start(ph_hub *h, ph_req *q, ph_row *r) {
     return;
   }
   if (ph__is_ended(r, num)) {
-    settle_error(h, q, PH_ENOTFOUND); /* stopped before it was seen to run */
+    (void)settle_error(h, q, PH_ENOTFOUND); /* stopped before it was seen to run */
     return;
   }
   ph_intent *in = ph__intent_find(r, num);
@@ -304,13 +327,12 @@ static bool rollback(ph_op *op) {
 }
 
 static void op_check(ph_op *op) {
-  if (op->unsettled || op->undo || op->finished || op->cursor < op->count) return;
+  if (op->unsettled || op->undo || op->finished) return;
   if (op->kind == PH_OP_START && op->opt.rollback && rollback(op)) return;
   op->finished = true;
-  op->hub->ops_finished++;
   ph_timer_stop(&op->hub->sys->timers, &op->timer);
-  ph_timer_stop(&op->hub->sys->timers, &op->repeat);
   ph_list_remove(&op->all);
+  ph_list_remove(&op->work);
   if (op->done)
     op->done(op->ctx, op);
   else if (op->orphan)
@@ -350,12 +372,12 @@ static void req_begin(ph_hub *h, ph_req *q) {
   ph_row *r = q->op->kind == PH_OP_STOP ? ph__row_find(h, q->id, q->id_len, hash)
                                         : ph__row_get(h, q->id, q->id_len, hash);
   if (!r || (q->op->kind == PH_OP_STOP && !r->live)) {
-    settle_error(h, q, q->op->kind == PH_OP_STOP ? PH_ENOTFOUND : PH_ENOMEM);
+    (void)settle_error(h, q, q->op->kind == PH_OP_STOP ? PH_ENOTFOUND : PH_ENOMEM);
     return;
   }
-  if (q->op->kind == PH_OP_START && !q->op->proposal && r->live) {
+  if (is_start(q->op) && r->live) {
     q->pid = ph_row_pid(h, r);
-    settle_error(h, q, PH_EALREADY);
+    (void)settle_error(h, q, PH_EALREADY);
     return;
   }
   if (q->op->kind == PH_OP_STOP && r->facts) q->node = r->facts->owner->node;
@@ -366,18 +388,39 @@ static void req_begin(ph_hub *h, ph_req *q) {
   req_send(h, q);
 }
 
-static void op_timeout(ph_timer *t) {
-  ph_op *op = PH_CONTAINER(t, ph_op, timer);
-  op->timed_out = true;
+/* ---- The work on operations, in slices */
+
+static void work(ph_op *op) {
+  if (ph_list_empty(&op->work)) ph_list_push(&op->hub->work, &op->work);
   ph__kick(op->hub);
 }
 
-static void op_repeat(ph_timer *t) {
-  ph_op *op = PH_CONTAINER(t, ph_op, repeat);
+static void again(ph_op *op) {
+  if (op->cursor == 0) return;
+  op->resend = 0;
+  work(op);
+}
+
+/* what has no answer yet gets this error */
+static void over(ph_op *op, int err) {
+  if (op->over) return;
+  op->over = err;
+  op->cursor = op->count;
+  op->expire = 0;
+  work(op);
+}
+
+static void op_timer(ph_timer *t) {
+  ph_op *op = PH_CONTAINER(t, ph_op, timer);
   ph_hub *h = op->hub;
-  for (size_t i = 0; i < op->cursor; i++)
-    if (op->rows[i].phase == PHASE_ASKED) req_send(h, &op->rows[i]);
-  if (ph_timer_start(&h->sys->timers, t, ph_due(h->env, REPEAT_MS))) ph__oom(h);
+  uint64_t due = ph_due(h->env, REPEAT_MS);
+  if (ph_now(h->env) >= op->due) {
+    over(op, PH_ENODETIMEOUT);
+    return;
+  }
+  (void)!ph_timer_start(&h->sys->timers, t, due < op->due ? due : op->due); /* it has just fired:
+                                                                               there is room */
+  again(op);
 }
 
 static bool known(ph_hub *h, const ph_req *q) {
@@ -386,8 +429,8 @@ static bool known(ph_hub *h, const ph_req *q) {
 
 int ph_op_submit(ph_op *op, const ph_op_options *o, void (*done)(void *, ph_op *), void *ctx) {
   ph_hub *h = op->hub;
+  if (!h || h->stopping) return PH_ENOTALIVE;
   if (h->state) return h->state;
-  if (h->stopping) return PH_ENOTALIVE;
   op->opt = *o;
   int err = 0;
   for (size_t i = 0; op->kind == PH_OP_START && o->check_existing && i < op->count; i++)
@@ -396,73 +439,78 @@ int ph_op_submit(ph_op *op, const ph_op_options *o, void (*done)(void *, ph_op *
       op->rows[i].err = err = PH_EALREADY;
     }
   if (err) return err;
-  uint64_t ms = o->timeout < o->await_timeout ? o->timeout : o->await_timeout;
-  ph_timer_init(&op->timer, op_timeout);
-  ph_timer_init(&op->repeat, op_repeat);
-  err = ph_timer_start(&h->sys->timers, &op->timer, ph_due(h->env, ms));
-  if (!err) err = ph_timer_start(&h->sys->timers, &op->repeat, ph_due(h->env, REPEAT_MS));
-  if (err) {
-    ph_timer_stop(&h->sys->timers, &op->timer);
-    return err;
-  }
+  uint64_t repeat = ph_due(h->env, REPEAT_MS);
+  op->due = ph_due(h->env, o->timeout < o->await_timeout ? o->timeout : o->await_timeout);
+  ph_timer_init(&op->timer, op_timer);
+  err = ph_timer_start(&h->sys->timers, &op->timer, repeat < op->due ? repeat : op->due);
+  if (err) return err;
   op->base = h->next_counter;
   h->next_counter += op->count ? op->count : 1;
   op->clock = ph__clock(h);
   op->unsettled = op->count;
+  op->resend = op->expire = SIZE_MAX;
   op->done = done;
   op->ctx = ctx;
   op->submitted = true;
   ph_list_push(&h->ops, &op->all);
-  ph__kick(h);
+  work(op);
   return 0;
 }
 
-/* what has no answer when the time is over: withdrawn, then an error */
-static void expire(ph_hub *h, ph_op *op) {
-  uint64_t finished = h->ops_finished;
-  size_t n = op->count;
-  op->cursor = n;
-  for (size_t i = 0; i < n && finished == h->ops_finished; i++) { /* finished: it may be freed */
-    ph_req *q = &op->rows[i];
-    if (q->phase == PHASE_NEW || q->phase == PHASE_ASKED) settle_error(h, q, PH_ENODETIMEOUT);
+/* One row, or the end of one without rows. What this does may end the operation. */
+typedef enum { STEP, IDLE, BLOCKED } step;
+
+static step op_step(ph_hub *h, ph_op *op) {
+  if (op->count == 0) {
+    op_check(op);
+    return STEP;
   }
+  if (op->expire < op->count) { /* withdrawn, then an error */
+    ph_req *q = &op->rows[op->expire++];
+    if (q->phase != PHASE_NEW && q->phase != PHASE_ASKED) return STEP;
+    if (settle_error(h, q, op->over)) return STEP;
+    op->expire--;
+    return BLOCKED;
+  }
+  if (op->resend < op->cursor) {
+    ph_req *q = &op->rows[op->resend++];
+    if (q->phase == PHASE_ASKED) req_send(h, q);
+    return STEP;
+  }
+  if (op->cursor == op->count) return IDLE;
+  if (!h->settled || h->ring_stale) return BLOCKED;
+  req_begin(h, &op->rows[op->cursor++]);
+  return STEP;
 }
 
 bool ph__ops_slice(ph_hub *h) {
-  size_t left = SLICE_ROWS;
-  bool more = false;
-  for (ph_list *l = h->ops.next, *next; l != &h->ops; l = next) {
-    ph_op *op = PH_CONTAINER(l, ph_op, all);
-    next = l->next;
-    if (op->timed_out && op->unsettled) {
-      expire(h, op);
-      return true; /* the list may have changed */
-    }
-    if (!h->settled) continue;
-    for (; op->cursor < op->count && left > 0; left--) {
-      ph_req *q = &op->rows[op->cursor++];
-      if (op->cursor == op->count) { /* its last row may end the operation */
-        req_begin(h, q);
-        return true;
-      }
-      req_begin(h, q);
-    }
-    if (op->count == 0) {
-      op_check(op);
-      return true;
-    }
-    if (op->cursor < op->count) more = true;
+  ph_list blocked;
+  ph_list_init(&blocked);
+  for (size_t left = SLICE_ROWS; left > 0 && !ph_list_empty(&h->work);) {
+    if (left % TURN_ROWS == 0) ph_list_push(&h->work, ph_list_pop(&h->work)); /* the next one */
+    ph_op *op = PH_CONTAINER(h->work.next, ph_op, work);
+    step done = op_step(h, op);
+    left--;
+    if (done == STEP) continue; /* op may be gone */
+    ph_list_remove(&op->work);
+    if (done == BLOCKED) ph_list_push(&blocked, &op->work);
   }
+  bool more = !ph_list_empty(&h->work);
+  ph_list_move(&h->work, &blocked);
   return more;
 }
 
 /* requests whose arbiter is another one now, or lost what it was sent, go out again */
 void ph__ops_view(ph_hub *h) {
-  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) {
-    ph_op *op = PH_CONTAINER(l, ph_op, all);
-    for (size_t i = 0; i < op->cursor; i++)
-      if (op->rows[i].phase == PHASE_ASKED) req_send(h, &op->rows[i]);
-  }
+  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) again(PH_CONTAINER(l, ph_op, all));
+}
+
+void ph__ops_over(ph_hub *h, int err) {
+  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) over(PH_CONTAINER(l, ph_op, all), err);
+}
+
+void ph__ops_detach(ph_hub *h) {
+  while (!ph_list_empty(&h->known_ops)) detach(PH_CONTAINER(h->known_ops.next, ph_op, known));
 }
 
 void ph__ops_end(ph_hub *h, int err) {
@@ -470,6 +518,7 @@ void ph__ops_end(ph_hub *h, int err) {
     ph_op *op = PH_CONTAINER(h->ops.next, ph_op, all);
     op->opt.rollback = false;
     op->cursor = op->count;
+    op->over = err;
     for (size_t i = 0; i < op->count; i++) {
       ph_req *q = &op->rows[i];
       if (q->phase == PHASE_FINAL) continue;
@@ -505,12 +554,10 @@ static void deny(ph_hub *h, const char *id, size_t n, ph_number num) {
 
 void ph__req_result(ph_hub *h, const ph_answer *a) {
   ph_number num = {.node = PH_SELF, .counter = a->counter};
-  ph_req *q = req_of(h, a->counter);
-  if (q && (q->phase != PHASE_ASKED || q->id_len != a->id_len || memcmp(q->id, a->id, a->id_len)))
-    q = NULL;
-  if (!q) { /* settled before: a failure of a confirmed start waits in backoff, any other number is
-               ended */
-    ph_row *r = ph__row_find(h, a->id, a->id_len, ph_ring_hash(a->id, a->id_len));
+  ph_row *r = ph__row_find(h, a->id, a->id_len, ph_ring_hash(a->id, a->id_len));
+  ph_req *q = req_of(r, a->counter);
+  if (!q || q->phase != PHASE_ASKED) { /* settled before: a failure of a confirmed start waits in
+                                          backoff, any other number is ended */
     ph_intent *in = r ? ph__intent_find(r, num) : NULL;
     if (!a->failed) return;
     if (!in)
@@ -531,11 +578,12 @@ void ph__req_result(ph_hub *h, const ph_answer *a) {
   } else {
     q->pid = a->pid;
     q->node = a->where;
-    if (a->reason_len && !(q->reason = ph_bytes_new(h->env, a->reason, a->reason_len))) {
+    ph_bytes_unref(h->env, q->reason);
+    q->reason = a->reason_len ? ph_bytes_new(h->env, a->reason, a->reason_len) : NULL;
+    if (a->reason_len && !q->reason)
       ph__oom(h);
-      return;
-    }
-    settle_error(h, q, q->reason ? 0 : a->code);
+    else
+      (void)settle_error(h, q, q->reason ? 0 : (int)a->code);
   }
 }
 
@@ -544,10 +592,10 @@ void ph__req_unsure(ph_hub *h, const char *id, size_t n, uint64_t counter) {
   ph_number num = {.node = PH_SELF, .counter = counter};
   ph_row *r = ph__row_find(h, id, n, ph_ring_hash(id, n));
   ph_intent *in = r ? ph__intent_find(r, num) : NULL;
-  ph_req *q = req_of(h, counter);
+  ph_req *q = req_of(r, counter);
   if (in && in->confirmed)
     ph__change_row(h, r);
-  else if (!(q && (q->phase == PHASE_ASKED || q->phase == PHASE_NEW)))
+  else if (!q || q->phase != PHASE_ASKED)
     deny(h, id, n, num);
 }
 

@@ -62,14 +62,17 @@ static void ask(ph_hub *h, ph_pending *p) {
   if (ph__send(h, to, &b)) ph__oom(h);
 }
 
-/* A start of this node's that is not in the registry yet: looked at again in each turn, as long as
- * its operation has no answer. */
+/* A start of this node's that is not in the registry yet: looked at again when it has its answer */
 static void await_own(ph_hub *h, ph_pending *p) {
   p->own = ph__op_starts(h, p->id, p->id_len);
-  if (!p->own)
-    ask(h, p);
-  else if (ph_list_empty(&p->ready))
-    ph_list_push(&h->routed, &p->ready);
+  if (!p->own) ask(h, p);
+}
+
+void ph__route_own(ph_hub *h, const char *id, size_t n) {
+  ph_pending *p = ph_index_count(&h->pendings) ? find(h, id, n, ph_ring_hash(id, n)) : NULL;
+  if (!p || !p->own || !ph_list_empty(&p->ready)) return;
+  ph_list_push(&h->routed, &p->ready);
+  ph__kick(h);
 }
 
 static void try_answer(ph_hub *h, ph_pending *p) {
