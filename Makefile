@@ -214,7 +214,7 @@ LUA_CHECKED := $(sort $(wildcard lua spec examples .ci/*.lua rockspec/*.rockspec
 
 lint: all
 	@echo '  clang-format'; clang-format --dry-run -Werror $(C_FILES)
-	@echo '  cppcheck'; cppcheck --quiet --error-exitcode=1 --std=c11 --library=posix \
+	@echo '  cppcheck'; cppcheck --quiet --error-exitcode=1 --std=c11 \
 	  --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
 	  --suppress=legacyUninitvar \
 	  -D_GNU_SOURCE -Icore -Ilua/src -j 2 $(CORE_SRC) $(BIND_SRC)

@@ -39,7 +39,7 @@ local function environment(logdir, is_spec, mark)
     vars[#vars + 1] = name .. "=" .. value
   end
   if SAN ~= "" then
-    local options = "halt_on_error=1:log_path=" .. logdir .. "/sanitizer." .. mark
+    local options = ("halt_on_error=1:log_path=\"%s/sanitizer.%s\""):format(logdir, mark)
     add("ASAN_OPTIONS", options .. ":detect_leaks=" .. (is_spec and "0" or "1"))
     add("UBSAN_OPTIONS", options .. ":print_stacktrace=1")
     add("TSAN_OPTIONS", options)
