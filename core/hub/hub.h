@@ -64,6 +64,8 @@ ph_spec *ph_row_spec(const ph_row *r);
 ph_bytes *ph_row_metadata(const ph_row *r); /* a packed map, NULL: {} */
 /* the i-th running instance: pid and node, sorted by node name; false past the end */
 bool ph_row_instance(ph_hub *h, const ph_row *r, size_t i, ph_pid *pid, const ph_nodeent **node);
+/* does this node hold it: it runs here, is being started, or waits? */
+bool ph_row_is_here(const ph_row *r);
 ph_pid ph_row_pid(ph_hub *h,
                   const ph_row *r); /* a local instance first, else by node name; 0: none */
 const char *

@@ -380,6 +380,10 @@ ph_pid ph_row_pid(ph_hub *h, const ph_row *r) {
   return best ? ph_pid_make(best->owner->node->index, best->serial) : 0;
 }
 
+bool ph_row_is_here(const ph_row *r) {
+  return r->child && !r->child->moving;
+}
+
 const char *ph_row_waiting(ph_hub *h, const ph_row *r) {
   const char *why = "moving";
   if (!r->facts) return why;

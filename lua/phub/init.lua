@@ -8,6 +8,7 @@ require "phub.error"
 local schema = require "phub.schema"
 local future = require "phub.future"
 local config = require "phub.config"
+local which = require "phub.which"
 
 ---@class phub.hub
 ---@field hub_id string
@@ -63,16 +64,46 @@ function phub.child_spec(given)
   return { id = given.hub_id, start = { "phub", "start_link", { given } }, type = "supervisor" }
 end
 
---- Waits for a future (deprecated: `phub.future.await`).
-function phub.await(value)
-  if not future.is(value) then return nil, core.error("invalid_await_input", "not a future") end
-  return value:await()
+--- Waits for a future (deprecated: `phub.future.await`). A call's `nil, err` passes through.
+---@return any value, any err  `invalid_await_input` for what is no future
+function phub.await(value, err)
+  if future.is(value) then return value:await() end
+  if value == nil and err ~= nil then return nil, err end
+  return nil, core.error("invalid_await_input", "not a future")
+end
+
+--- The children that run on this node, or on every node of the hub (deprecated).
+---@param hub phub.hub_or_id
+---@param scope? "local"|"global"
+---@return phub.node_children|phub.node_children[]|nil, table? err
+function phub.which_children(hub, scope)
+  local alive, err = schema.hub("which_children", hub)
+  if scope ~= nil then schema.option(2, "which_children", scope, "local", "global") end
+  if not alive then return nil, err end
+  if scope == "global" then return which.global(hub) end
+  return which.here(hub)
+end
+
+--- After a late `node.start`: the registry has the node's name. Hubs take it by themselves, pids that
+--- were held stay good, so there is nothing left to do but to say so.
+---@param hub phub.hub_or_id
+---@param name? string  this node's name, if given
+---@return true?, table? err  `node_not_started`; `invalid_argument` for another name than the node's
+function phub.promote_to_node(hub, name)
+  local alive, err = schema.hub("promote_to_node", hub)
+  if name ~= nil and type(name) ~= "string" then schema.argerror(2, "promote_to_node", "string", name) end
+  if not alive then return nil, err end
+  if not core.node_started() then return nil, core.error("node_not_started", "this node is not started") end
+  if name and name ~= core.node_self() then
+    return nil, core.error("invalid_argument", ("this node is called %s"):format(core.node_self()))
+  end
+  return true
 end
 
 for _, name in ipairs {
   "start_child", "start_children", "stop_child", "stop_children", "child_lookup", "get_pid", "get_pids",
-  "process_list", "registry_dump", "process_registry", "which_children", "nodes", "is_alive",
-  "is_locked", "is_partitioned",
+  "process_list", "tag_query", "registry_dump", "process_registry", "nodes", "is_alive", "is_locked",
+  "is_partitioned",
 } do
   phub[name] = core[name]
 end
@@ -85,8 +116,6 @@ local function later(name)
     return unsupported(name)
   end
 end
-later "tag_query"
-later "promote_to_node"
 later "register_hook_handlers"
 later "cancel_hook_handlers"
 

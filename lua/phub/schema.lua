@@ -115,6 +115,17 @@ function schema.argerror(n, name, wanted, value, level)
     value == nil and "nil" or type(value)), level or 3)
 end
 
+--- Raises, as `luaL_checkoption` does, unless the argument is one of these strings.
+---@param n integer
+---@param name string
+function schema.option(n, name, value, ...)
+  if type(value) ~= "string" then schema.argerror(n, name, "string", value, 4) end
+  for _, known in ipairs { ... } do
+    if value == known then return end
+  end
+  error(("bad argument #%d to '%s' (invalid option '%s')"):format(n, name, value), 3)
+end
+
 --- Is this a hub that runs here? Raises, for the function `name`, for what is neither hub nor id.
 ---@param name string
 ---@return true?, table? err  `not_alive`

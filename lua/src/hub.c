@@ -279,6 +279,7 @@ void lph_hub_open(lph_ctx *ctx, lua_State *L) {
   open_objects(L);
   lph_setfuncs(ctx, L, functions);
   lph_setfuncs(ctx, L, lph_op_functions);
-  lph_setfuncs(ctx, L, lph_read_functions);
+  lph_read_open(ctx, L);
+  lph_setfuncs(ctx, L, lph_list_functions);
   lph_setfuncs(ctx, L, lph_msg_functions);
 }

@@ -1,6 +1,7 @@
 /* What the files of the hub's binding share: hub (objects, start, stop), hub_spec (child specs),
- * hub_op (starts and stops), hub_result (what became of them), hub_read (the registry), hub_child
- * (start functions), hub_msg (messages by child id). */
+ * hub_op (starts and stops), hub_result (what became of them), hub_read (one child, the hub
+ * itself), hub_list (many children), hub_child (start functions), hub_msg (messages by child id).
+ */
 #ifndef LPH_HUB_INT_H
 #define LPH_HUB_INT_H
 
@@ -56,8 +57,12 @@ typedef struct lph_spec_error {
  * [-0, +1]: returns it, or NULL (nothing pushed then) with `e` filled in. */
 const char *lph_spec_pack(lph_ctx *ctx, lua_State *L, int idx, ph_buf *out, size_t *id_len,
                           lph_spec_error *e);
-/* Pushes { id = id, ... }, the spec as it was given [-0, +1]. */
-void lph_spec_push(lph_ctx *ctx, lua_State *L, const char *id, size_t id_len, const ph_spec *s);
+enum { LPH_SPEC_FIELDS = 6 };
+/* the names of a spec's fields [-0, +LPH_SPEC_FIELDS] */
+void lph_spec_push_keys(lua_State *L);
+/* Makes { id = id, ... }, the spec as it was given, of the id on the top. `keys`: the index of the
+ * first of the names, in the stack or an upvalue [-1, +1]. */
+void lph_spec_push(lph_ctx *ctx, lua_State *L, const ph_spec *s, int keys);
 /* pushes the list `modules` of a spec, or its default [-0, +1] */
 void lph_spec_push_modules(lph_ctx *ctx, lua_State *L, const ph_spec *s);
 /* The number of items of the list at idx, or an error: PH_ENOCHILDREN, PH_ENOTLIST. */
@@ -73,6 +78,23 @@ int lph_specs_add_one(lph_ctx *ctx, lua_State *L, int idx, ph_specs *specs, ph_o
 /* ---- hub_op.c */
 /* proposes the list at idx to a new hub; 0 or an error */
 int lph_propose(lph_ctx *ctx, lua_State *L, int idx, ph_hub *h);
+/* Adds the spec on the top (popped), number `index` of a list (0: of none); 0, or 2 as above. */
+int lph_specs_add_at(lph_ctx *ctx, lua_State *L, ph_specs *specs, ph_op *op, ph_bytes *metadata,
+                     ph_buf *scratch, size_t index);
+
+/* ---- hub_options.c */
+typedef struct lph_options {
+  ph_op_options op;
+  bool awaitable, formatted, quiet;
+  int metadata; /* stack index, 0: none */
+  int err; /* the first thing that is wrong, reported once the children are known to be right */
+  char key[64];
+  char message[96];
+} lph_options;
+/* Reads the table at idx (or nil); `slot` is a stack slot for what it holds on to. */
+void lph_options_read(lua_State *L, int idx, int slot, ph_op_kind kind, lph_options *o);
+/* What is wrong with the metadata at idx (and `key`), apart from what cannot travel; or NULL. */
+const char *lph_metadata_wrong(lua_State *L, int idx, const char **key);
 extern const luaL_Reg lph_op_functions[];
 void lph_op_open(lua_State *L);
 
@@ -90,9 +112,26 @@ size_t lph_result_errors(const lph_result *r);
 /* one line for the log about the first error */
 void lph_result_log(lph_ctx *ctx, const lph_result *r, const char *hub_id);
 void lph_result_open(lua_State *L);
+/* Children that ran already count as started, unless what started was rolled back. */
+void lph_result_allow_running(lph_ctx *ctx, lph_result *r);
 
 /* ---- hub_read.c */
-extern const luaL_Reg lph_read_functions[];
+enum { LPH_MAX_INSTANCES = 1024 };
+typedef struct lph_instances {
+  size_t count;
+  struct {
+    ph_pid pid;
+    const ph_nodeent *node;
+  } at[LPH_MAX_INSTANCES];
+} lph_instances;
+void lph_instances_get(ph_hub *h, const ph_row *r, lph_instances *out);
+void lph_instances_push(lua_State *L, const lph_instances *in); /* { [node] = pid } [-0, +1] */
+/* the metadata of a row: a table of its own, {} for none [-0, +1] */
+void lph_metadata_push(lph_ctx *ctx, lua_State *L, const ph_bytes *b);
+void lph_read_open(lph_ctx *ctx, lua_State *L);
+
+/* ---- hub_list.c */
+extern const luaL_Reg lph_list_functions[];
 
 /* ---- hub_child.c */
 void lph_child_start(void *ctx, ph_hub *h, const char *id, size_t id_len, const ph_spec *spec,

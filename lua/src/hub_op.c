@@ -1,110 +1,7 @@
+/* Starts and stops: operations, from the call to the answer. */
 #include <string.h>
 
 #include "hub_int.h"
-
-/* ---- Options ----------------------------------------------------------------------------------
- */
-
-typedef struct options {
-  ph_op_options op;
-  bool awaitable, formatted, quiet;
-  int metadata; /* stack index, 0: none */
-  int err; /* the first thing that is wrong, reported once the children are known to be right */
-  char key[64];
-  char message[96];
-} options;
-
-static void wrong(options *o, int err, const char *key, const char *message) {
-  if (o->err) return;
-  o->err = err;
-  snprintf(o->key, sizeof o->key, "%s", key);
-  snprintf(o->message, sizeof o->message, "%s", message);
-}
-
-static void read_bool(lua_State *L, options *o, const char *key, bool *out) {
-  if (lua_isboolean(L, -1))
-    *out = lua_toboolean(L, -1);
-  else
-    wrong(o, PH_EOPTION, key, "a boolean expected");
-}
-
-static void read_ms(lua_State *L, options *o, const char *key, uint64_t *out) {
-  if (lph_to_ms(L, -1, out)) wrong(o, PH_EOPTION, key, "milliseconds (a number >= 0) expected");
-}
-
-static void read_failure(lua_State *L, options *o) {
-  const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  o->op.rollback = strcmp(s, "rollback") == 0;
-  if (!o->op.rollback && strcmp(s, "continue") != 0)
-    wrong(o, PH_EOPTION, "on_failure", "\"continue\" or \"rollback\" expected");
-}
-
-static void read_metadata(lua_State *L, options *o, int slot) {
-  if (!lua_istable(L, -1)) {
-    wrong(o, PH_EOPTION, "metadata", "a table expected");
-    return;
-  }
-  lua_pushliteral(L, "tag");
-  int type = lua_rawget(L, -2);
-  lua_pop(L, 1);
-  if (type != LUA_TNIL && type != LUA_TSTRING)
-    wrong(o, PH_EOPTION, "metadata.tag", "a string expected");
-  lua_pushnil(L);
-  bool empty = lua_next(L, -2) == 0;
-  if (empty) return;
-  lua_pop(L, 2);
-  lua_copy(L, -1, slot);
-  o->metadata = slot;
-}
-
-/* Options that a start alone has; false: there is no such option. */
-static bool read_start_option(lua_State *L, options *o, const char *key, int slot) {
-  if (strcmp(key, "check_existing") == 0)
-    read_bool(L, o, key, &o->op.check_existing);
-  else if (strcmp(key, "on_failure") == 0)
-    read_failure(L, o);
-  else if (strcmp(key, "metadata") == 0)
-    read_metadata(L, o, slot);
-  else if (strcmp(key, "disable_logging") == 0)
-    read_bool(L, o, key, &o->quiet);
-  else if (strcmp(key, "init_cids") == 0) { /* the call sets it by itself */
-    if (!lua_istable(L, -1)) wrong(o, PH_EOPTION, key, "a table expected");
-  } else if (strcmp(key, "child_mapping") == 0)
-    wrong(o, PH_ENOTSUP, key, "the distribution strategy takes no child_mapping");
-  else
-    return false;
-  return true;
-}
-
-static bool read_option(lua_State *L, options *o, const char *key, int slot, ph_op_kind kind) {
-  if (strcmp(key, "awaitable") == 0)
-    read_bool(L, o, key, &o->awaitable);
-  else if (strcmp(key, "async_wait") == 0)
-    read_bool(L, o, key, &o->formatted);
-  else if (strcmp(key, "timeout") == 0)
-    read_ms(L, o, key, &o->op.timeout);
-  else if (strcmp(key, "await_timeout") == 0)
-    read_ms(L, o, key, &o->op.await_timeout);
-  else
-    return kind == PH_OP_START && read_start_option(L, o, key, slot);
-  return true;
-}
-
-/* Reads the table at idx (or nil); `slot` is a stack slot for what it holds on to. */
-static void read_options(lua_State *L, int idx, int slot, ph_op_kind kind, options *o) {
-  memset(o, 0, sizeof *o);
-  o->op.timeout = 10000;
-  o->op.await_timeout = 60000;
-  o->op.check_existing = true;
-  if (lua_isnil(L, idx)) return;
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
-    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
-    if (!key)
-      wrong(o, PH_EOPTION, "?", "names of options are strings");
-    else if (!read_option(L, o, key, slot, kind))
-      wrong(o, PH_EOPTION, key, "there is no such option");
-  }
-}
 
 /* ---- What a call holds until it is over -------------------------------------------------------
  */
@@ -158,7 +55,7 @@ typedef struct flight {
   ph_op_kind kind;
   uint32_t future; /* 0: nobody wants to know */
   int form;
-  bool quiet;
+  bool quiet, redistribution;
   ph_buf lost;
   size_t lost_count;
   ph_waiter waiter; /* of one that asks no hub */
@@ -174,6 +71,7 @@ static void finish(flight *f, const ph_op *op) {
   lph_ctx *ctx = f->ctx;
   if (!lph_closing(ctx)) {
     lph_result *r = lph_result_new(ctx, f->kind, op, &f->lost, f->lost_count);
+    if (r && f->redistribution) lph_result_allow_running(ctx, r);
     if (!f->future && !f->quiet && r && lph_result_errors(r) > 0) lph_result_log(ctx, r, f->hub_id);
     if (f->future)
       lph_result_resolve(ctx, f->future, r, f->form);
@@ -193,7 +91,7 @@ static void nothing_done(ph_waiter *w, int err, ph_msg *m, ph_bytes *reason) {
   finish(PH_CONTAINER(w, flight, waiter), NULL);
 }
 
-static flight *flight_new(lph_ctx *ctx, lph_hub *hub, ph_op_kind kind, const options *o,
+static flight *flight_new(lph_ctx *ctx, lph_hub *hub, ph_op_kind kind, const lph_options *o,
                           bool single) {
   flight *f = ph_zalloc(lph_env(ctx), sizeof *f);
   if (!f) return NULL;
@@ -230,7 +128,7 @@ static int refuse_submit(lua_State *L, lph_hub *hub, const ph_op *op, int err) {
   return why ? lph_error(L, err, "%s", why) : lph_error(L, err, NULL);
 }
 
-static int begin(flight *f, guard *g, const options *o) {
+static int begin(flight *f, guard *g, const lph_options *o) {
   if (ph_op_count(g->op) > 0 || g->lost_count == 0) return ph_op_submit(g->op, &o->op, op_done, f);
   ph_waiter_init(lph_sys(f->ctx), &f->waiter, nothing_done);
   int err = ph_wait(&f->waiter, PH_NEVER);
@@ -238,17 +136,22 @@ static int begin(flight *f, guard *g, const options *o) {
   return err;
 }
 
+typedef enum form { ONE_START, STARTS, ONE_STOP, STOPS, REDISTRIBUTION } form;
+
 /* Hands the op to the hub; the function's results. */
-static int submit(lua_State *L, lph_hub *hub, guard *g, const options *o, ph_op_kind kind,
-                  bool single) {
+static int submit(lua_State *L, lph_hub *hub, guard *g, const lph_options *o, form what) {
+  static const char *const initiated[] = {"start_initiated", "start_initiated", "stop_initiated",
+                                          "stop_initiated", "redistribution_initiated"};
   lph_ctx *ctx = g->ctx;
   uint32_t future = 0;
   if (o->awaitable || o->formatted)
     future = lph_future_new(ctx, L);
   else
-    lua_pushstring(L, kind == PH_OP_START ? "start_initiated" : "stop_initiated");
-  flight *f = flight_new(ctx, hub, kind, o, single);
+    lua_pushstring(L, initiated[what]);
+  flight *f = flight_new(ctx, hub, what == ONE_STOP || what == STOPS ? PH_OP_STOP : PH_OP_START, o,
+                         what == ONE_START || what == ONE_STOP);
   if (f) {
+    f->redistribution = what == REDISTRIBUTION;
     f->future = future;
     ph_buf_swap(&f->lost, &g->lost);
     f->lost_count = g->lost_count;
@@ -271,11 +174,11 @@ static int submit(lua_State *L, lph_hub *hub, guard *g, const options *o, ph_op_
 
 enum { A_HUB = 1, A_WHAT, A_OPTIONS, A_GUARD, A_SLOT };
 
-static int pack_metadata(lua_State *L, guard *g, const options *o) {
+/* the table at idx as g->metadata; else 2 results */
+static int pack_metadata(lua_State *L, guard *g, int idx) {
   char path[LPH_PATH] = "metadata";
-  if (!o->metadata || o->err) return 0;
   ph_buf_reset(&g->scratch);
-  int err = lph_pack(g->ctx, L, o->metadata, &g->scratch, path, sizeof path);
+  int err = lph_pack(g->ctx, L, idx, &g->scratch, path, sizeof path);
   if (!err) {
     g->metadata = ph_bytes_new(lph_env(g->ctx), ph_buf_at(&g->scratch), ph_buf_size(&g->scratch));
     if (!g->metadata) err = PH_ENOMEM;
@@ -298,7 +201,7 @@ static void check_types(lua_State *L, bool table) {
 
 static int start(lua_State *L, bool single) {
   lph_ctx *ctx = lph_get(L);
-  options o;
+  lph_options o;
   size_t n = 1;
   lph_hub *hub = lph_hub_arg(L, ctx, A_HUB);
   check_types(L, true);
@@ -309,10 +212,11 @@ static int start(lua_State *L, bool single) {
   }
   guard *g = guard_new(L, ctx);
   lua_settop(L, A_SLOT);
-  read_options(L, A_OPTIONS, A_SLOT, PH_OP_START, &o);
+  lph_options_read(L, A_OPTIONS, A_SLOT, PH_OP_START, &o);
   g->op = ph_op_new(hub->h, PH_OP_START, n);
   if (!g->op) return lph_error(L, PH_ENOMEM, NULL);
-  int meta_refused = pack_metadata(L, g, &o); /* said after what is wrong with the children */
+  int meta_refused = 0; /* said after what is wrong with the children */
+  if (o.metadata && !o.err) meta_refused = pack_metadata(L, g, o.metadata);
   int refused = add_children(L, hub, g, n, single);
   if (!refused && meta_refused) {
     lua_settop(L, A_SLOT + meta_refused);
@@ -323,7 +227,7 @@ static int start(lua_State *L, bool single) {
     guard_release(g);
     return refused;
   }
-  return submit(L, hub, g, &o, PH_OP_START, single);
+  return submit(L, hub, g, &o, single ? ONE_START : STARTS);
 }
 
 static int start_child(lua_State *L) {
@@ -333,6 +237,96 @@ static int start_child(lua_State *L) {
 static int start_children(lua_State *L) {
   return start(L, false);
 }
+
+/* ---- Redistribution: { spec=, metadata= } ... ------------------------------------------------ */
+
+enum { R_HUB = 1, R_NODE, R_WHAT, R_OPTIONS, R_GUARD, R_SLOT, R_ENTRY };
+
+static int refuse_entry(lua_State *L, size_t index, const char *key, const char *message) {
+  int n = lph_refuse(L, PH_ESPEC, key, message);
+  lua_pushinteger(L, (lua_Integer)index);
+  lua_setfield(L, -2, "index");
+  return n;
+}
+
+/* no other field than these */
+static const char *stranger(lua_State *L) {
+  for (lua_pushnil(L); lua_next(L, R_ENTRY); lua_pop(L, 1)) {
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+    if (strcmp(key, "spec") != 0 && strcmp(key, "metadata") != 0) return key;
+  }
+  return NULL;
+}
+
+/* The metadata of the entry, else that of all: in g->metadata. 0, or 2 results. */
+static int entry_metadata(lua_State *L, guard *g, const lph_options *o, size_t index) {
+  const char *key;
+  ph_bytes_unref(lph_env(g->ctx), g->metadata);
+  g->metadata = NULL;
+  lua_pushliteral(L, "metadata");
+  if (lua_rawget(L, R_ENTRY) == LUA_TNIL)
+    return o->metadata && !o->err ? pack_metadata(L, g, o->metadata) : 0;
+  const char *message = lph_metadata_wrong(L, -1, &key);
+  if (message) return refuse_entry(L, index, key, message);
+  lua_pushnil(L);
+  if (!lua_next(L, -2)) return 0; /* {} */
+  lua_pop(L, 2);
+  int refused = pack_metadata(L, g, lua_gettop(L));
+  if (!refused) return 0;
+  lua_pushinteger(L, (lua_Integer)index);
+  lua_setfield(L, -2, "index");
+  return refused;
+}
+
+static int add_entry(lua_State *L, lph_hub *hub, guard *g, const lph_options *o, size_t index) {
+  lua_settop(L, R_SLOT);
+  if (lua_rawgeti(L, R_WHAT, (lua_Integer)index) != LUA_TTABLE)
+    return refuse_entry(L, index, NULL, "{ spec =, metadata = } expected");
+  const char *key = stranger(L);
+  if (key) return refuse_entry(L, index, key, "there is no such field");
+  int refused = entry_metadata(L, g, o, index);
+  if (refused) return refused;
+  lua_settop(L, R_ENTRY);
+  lua_pushliteral(L, "spec");
+  lua_rawget(L, R_ENTRY);
+  return lph_specs_add_at(g->ctx, L, ph_hub_specs(hub->h), g->op, g->metadata, &g->scratch, index);
+}
+
+/* children_redist(hub, node, children_data, options). Whatever node is named, the distribution
+ * strategy says where a child goes; the requests travel by themselves. */
+static int children_redist(lua_State *L) {
+  lph_ctx *ctx = lph_get(L);
+  lph_options o;
+  size_t n, len;
+  lph_hub *hub = lph_hub_arg(L, ctx, R_HUB);
+  (void)lph_id_arg(L, R_NODE, &len);
+  luaL_checktype(L, R_WHAT, LUA_TTABLE);
+  if (!lua_isnoneornil(L, R_OPTIONS)) luaL_checktype(L, R_OPTIONS, LUA_TTABLE);
+  lua_settop(L, R_OPTIONS);
+  if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
+  int err = lph_list_length(L, R_WHAT, &n);
+  if (err == PH_ENOTLIST) return lph_error(L, err, NULL);
+  guard *g = guard_new(L, ctx);
+  lua_settop(L, R_SLOT);
+  lph_options_read(L, R_OPTIONS, R_SLOT, PH_OP_START, &o);
+  o.op.check_existing = false; /* what runs already is where it should be */
+  if (n == 0 && !o.err) {
+    lua_pushliteral(L, "no_children_to_redistribute");
+    return 1;
+  }
+  g->op = ph_op_new(hub->h, PH_OP_START, n);
+  if (!g->op) return lph_error(L, PH_ENOMEM, NULL);
+  int refused = 0;
+  for (size_t i = 1; i <= n && !refused; i++) refused = add_entry(L, hub, g, &o, i);
+  if (!refused && o.err) refused = lph_refuse(L, o.err, o.key, o.message);
+  if (refused) {
+    guard_release(g);
+    return refused;
+  }
+  return submit(L, hub, g, &o, REDISTRIBUTION);
+}
+
+/* ---- Static children ------------------------------------------------------------------------- */
 
 int lph_propose(lph_ctx *ctx, lua_State *L, int idx, ph_hub *h) {
   size_t n = lua_rawlen(L, idx);
@@ -394,7 +388,7 @@ static int add_ids(lua_State *L, guard *g, size_t n, bool single) {
 
 static int stop(lua_State *L, bool single) {
   lph_ctx *ctx = lph_get(L);
-  options o;
+  lph_options o;
   size_t n = 1;
   lph_hub *hub = lph_hub_arg(L, ctx, A_HUB);
   if (single) (void)lph_id_arg(L, A_WHAT, &n);
@@ -407,7 +401,7 @@ static int stop(lua_State *L, bool single) {
   }
   guard *g = guard_new(L, ctx);
   lua_settop(L, A_SLOT);
-  read_options(L, A_OPTIONS, A_SLOT, PH_OP_STOP, &o);
+  lph_options_read(L, A_OPTIONS, A_SLOT, PH_OP_STOP, &o);
   g->op = ph_op_new(hub->h, PH_OP_STOP, n);
   if (!g->op) return lph_error(L, PH_ENOMEM, NULL);
   int refused = add_ids(L, g, n, single);
@@ -416,7 +410,7 @@ static int stop(lua_State *L, bool single) {
     guard_release(g);
     return refused;
   }
-  return submit(L, hub, g, &o, PH_OP_STOP, single);
+  return submit(L, hub, g, &o, single ? ONE_STOP : STOPS);
 }
 
 static int stop_child(lua_State *L) {
@@ -427,8 +421,7 @@ static int stop_children(lua_State *L) {
   return stop(L, false);
 }
 
-const luaL_Reg lph_op_functions[] = {{"start_child", start_child},
-                                     {"start_children", start_children},
-                                     {"stop_child", stop_child},
-                                     {"stop_children", stop_children},
-                                     {NULL, NULL}};
+const luaL_Reg lph_op_functions[] = {
+    {"start_child", start_child},         {"start_children", start_children},
+    {"stop_child", stop_child},           {"stop_children", stop_children},
+    {"children_redist", children_redist}, {NULL, NULL}};

@@ -1,46 +1,27 @@
-/* What a hub knows: this node's registry, no network. */
+/* What a hub knows of one child, and of itself: this node's registry, no network. */
 #include <string.h>
 
 #include "hub_int.h"
 
-enum { MAX_INSTANCES = 1024 };
+/* ---- Pieces of what is handed out ------------------------------------------------------------ */
 
-/* A row taken apart before anything is pushed: making Lua values may run the collector, and a
- * finaliser may change the hub. */
-typedef struct entry {
-  lph_ctx *ctx;
-  ph_hub *h;
-  const char *id; /* Lua's */
-  size_t id_len;
-  ph_spec *spec;
-  ph_bytes *metadata;
-  const char *waiting;
-  bool with_metadata;
-  size_t count;
-  struct {
-    ph_pid pid;
-    const ph_nodeent *node;
-  } at[MAX_INSTANCES];
-} entry;
-
-static void gather(ph_hub *h, const ph_row *r, entry *e) {
-  e->count = 0;
-  while (e->count < MAX_INSTANCES &&
-         ph_row_instance(h, r, e->count, &e->at[e->count].pid, &e->at[e->count].node))
-    e->count++;
+void lph_instances_get(ph_hub *h, const ph_row *r, lph_instances *out) {
+  out->count = 0;
+  while (out->count < LPH_MAX_INSTANCES &&
+         ph_row_instance(h, r, out->count, &out->at[out->count].pid, &out->at[out->count].node))
+    out->count++;
 }
 
-static void push_instances(lua_State *L, const entry *e) {
-  lua_createtable(L, 0, (int)e->count);
-  for (size_t i = 0; i < e->count; i++) {
-    lua_pushlstring(L, e->at[i].node->name, e->at[i].node->name_len);
-    lph_push_pid(L, e->at[i].pid);
+void lph_instances_push(lua_State *L, const lph_instances *in) {
+  lua_createtable(L, 0, (int)in->count);
+  for (size_t i = 0; i < in->count; i++) {
+    lua_pushlstring(L, in->at[i].node->name, in->at[i].node->name_len);
+    lph_push_pid(L, in->at[i].pid);
     lua_rawset(L, -3);
   }
 }
 
-/* the metadata of a row: its own table, {} for none [-0, +1] */
-static void push_metadata(lph_ctx *ctx, lua_State *L, const ph_bytes *b) {
+void lph_metadata_push(lph_ctx *ctx, lua_State *L, const ph_bytes *b) {
   if (b)
     lph_unpack_bytes(ctx, L, b);
   else
@@ -52,14 +33,48 @@ static int push_nothing(lua_State *L) {
   return 1;
 }
 
-/* ---- One child ------------------------------------------------------------------------------- */
+/* ---- child_lookup ---------------------------------------------------------------------------- */
 
+/* A row taken apart before anything is pushed: making Lua values may run the collector, and a
+ * finaliser may change the hub. */
+typedef struct entry {
+  lph_ctx *ctx;
+  ph_spec *spec;
+  ph_bytes *metadata;
+  const char *waiting;
+  bool with_metadata;
+  lph_instances instances;
+} entry;
+
+/* The strings that every answer is made of are upvalues, so that none is looked up again. */
+enum { UP_CTX = 1, UP_KEYS, UP_NAME = UP_KEYS + LPH_SPEC_FIELDS };
+
+/* one instance: the name of its node is kept for the next answer [-0, +1] */
+static void push_one(lua_State *L, ph_pid pid, const ph_nodeent *node) {
+  size_t n = 0;
+  const char *last = lua_tolstring(L, lua_upvalueindex(UP_NAME), &n);
+  lua_createtable(L, 0, 1);
+  if (last && n == node->name_len && memcmp(last, node->name, n) == 0) {
+    lua_pushvalue(L, lua_upvalueindex(UP_NAME));
+  } else {
+    lua_pushlstring(L, node->name, node->name_len);
+    lua_copy(L, -1, lua_upvalueindex(UP_NAME));
+  }
+  lph_push_pid(L, pid);
+  lua_rawset(L, -3);
+}
+
+/* (id, entry) -> spec, instances[, metadata, waiting] */
 static int push_entry(lua_State *L) {
-  const entry *e = lua_touserdata(L, 1);
-  lph_spec_push(e->ctx, L, e->id, e->id_len, e->spec);
-  push_instances(L, e);
+  const entry *e = lua_touserdata(L, 2);
+  lua_settop(L, 1);
+  lph_spec_push(e->ctx, L, e->spec, lua_upvalueindex(UP_KEYS));
+  if (e->instances.count == 1)
+    push_one(L, e->instances.at[0].pid, e->instances.at[0].node);
+  else
+    lph_instances_push(L, &e->instances);
   if (!e->with_metadata) return 2;
-  push_metadata(e->ctx, L, e->metadata);
+  lph_metadata_push(e->ctx, L, e->metadata);
   lua_pushstring(L, e->waiting); /* nil when it does not wait */
   return 4;
 }
@@ -78,31 +93,35 @@ static int flag_option(lua_State *L, int idx, const char *key, bool *out) {
   return 0;
 }
 
+/* upvalue 2: push_entry */
 static int child_lookup(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   entry e;
+  size_t n;
   lph_hub *hub = lph_hub_arg(L, ctx, 1);
-  e.id = lph_id_arg(L, 2, &e.id_len);
+  const char *id = lph_id_arg(L, 2, &n);
   int refused = flag_option(L, 3, "with_metadata", &e.with_metadata);
   if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
   if (refused) return refused;
-  ph_row *r = lph_id_fits(e.id_len) ? ph_hub_find(hub->h, e.id, e.id_len) : NULL;
+  ph_row *r = lph_id_fits(n) ? ph_hub_find(hub->h, id, n) : NULL;
   if (!r) return push_nothing(L);
   ph_specs *specs = ph_hub_specs(hub->h);
   e.ctx = ctx;
-  e.h = hub->h;
   e.spec = ph_spec_ref(ph_row_spec(r));
   e.metadata = e.with_metadata ? ph_bytes_ref(ph_row_metadata(r)) : NULL;
   e.waiting = e.with_metadata ? ph_row_waiting(hub->h, r) : NULL;
-  gather(hub->h, r, &e);
+  lph_instances_get(hub->h, r, &e.instances);
   lua_settop(L, 2);
-  lua_pushcfunction(L, push_entry);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_insert(L, 2);
   lua_pushlightuserdata(L, &e);
-  int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+  int rc = lua_pcall(L, 2, LUA_MULTRET, 0);
   ph_bytes_unref(lph_env(ctx), e.metadata);
   ph_spec_unref(specs, e.spec);
-  return rc == LUA_OK ? lua_gettop(L) - 2 : lua_error(L);
+  return rc == LUA_OK ? lua_gettop(L) - 1 : lua_error(L);
 }
+
+/* ---- Pids ------------------------------------------------------------------------------------ */
 
 static int get_pid(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
@@ -118,156 +137,18 @@ static int get_pid(lua_State *L) {
 static int get_pids(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   size_t n;
-  entry e;
+  lph_instances in = {.count = 0};
   lph_hub *hub = lph_hub_arg(L, ctx, 1);
   const char *id = lph_id_arg(L, 2, &n);
   if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
   ph_row *r = lph_id_fits(n) ? ph_hub_find(hub->h, id, n) : NULL;
-  e.count = 0;
-  if (r) gather(hub->h, r, &e);
-  lua_createtable(L, (int)e.count, 0);
-  for (size_t i = 0; i < e.count; i++) {
-    lph_push_pid(L, e.at[i].pid);
+  if (r) lph_instances_get(hub->h, r, &in);
+  lua_createtable(L, (int)in.count, 0);
+  for (size_t i = 0; i < in.count; i++) {
+    lph_push_pid(L, in.at[i].pid);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   return 1;
-}
-
-/* ---- All children ---------------------------------------------------------------------------- */
-
-/* Stack of all of these: the hub's userdata at 1; they run while the collector rests. */
-
-static lph_hub *walked(lua_State *L) {
-  return lua_touserdata(L, 1);
-}
-
-static void push_id(lua_State *L, const ph_row *r) {
-  size_t n;
-  const char *id = ph_row_id(r, &n);
-  lua_pushlstring(L, id, n);
-}
-
-static ph_row *next_row(ph_hub *h, ph_index_iter *it, ph_row *row, bool local) {
-  return local ? ph_hub_next_local(h, row) : ph_hub_next(h, it);
-}
-
-static int walk_processes(lua_State *L) {
-  ph_hub *h = walked(L)->h;
-  bool local = lua_toboolean(L, 2);
-  ph_index_iter it = {0};
-  entry e;
-  lua_createtable(L, 0, local ? 0 : (int)ph_hub_count(h));
-  for (ph_row *r = NULL; (r = next_row(h, &it, r, local));) {
-    push_id(L, r);
-    if (local) {
-      lph_push_pid(L, ph_row_pid(h, r));
-    } else {
-      gather(h, r, &e);
-      push_instances(L, &e);
-    }
-    lua_rawset(L, -3);
-  }
-  return 1;
-}
-
-static int walk_registry(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  ph_hub *h = walked(L)->h;
-  bool with_metadata = lua_toboolean(L, 2);
-  ph_index_iter it = {0};
-  entry e;
-  lua_createtable(L, 0, (int)ph_hub_count(h));
-  for (ph_row *r; (r = ph_hub_next(h, &it));) {
-    size_t n;
-    const char *id = ph_row_id(r, &n);
-    lua_pushlstring(L, id, n);
-    lua_createtable(L, 0, with_metadata ? 3 : 2);
-    lph_spec_push(ctx, L, id, n, ph_row_spec(r));
-    lua_setfield(L, -2, "spec");
-    gather(h, r, &e);
-    push_instances(L, &e);
-    lua_setfield(L, -2, "instances");
-    if (with_metadata) {
-      push_metadata(ctx, L, ph_row_metadata(r));
-      lua_setfield(L, -2, "metadata");
-    }
-    lua_rawset(L, -3);
-  }
-  return 1;
-}
-
-/* { id=, pid=, type=, modules= } [-0, +1] */
-static void push_child(lph_ctx *ctx, lua_State *L, ph_hub *h, ph_row *r) {
-  const ph_spec *s = ph_row_spec(r);
-  lua_createtable(L, 0, 4);
-  push_id(L, r);
-  lua_setfield(L, -2, "id");
-  lph_push_pid(L, ph_row_pid(h, r));
-  lua_setfield(L, -2, "pid");
-  lua_pushstring(L, s->supervisor ? "supervisor" : "worker");
-  lua_setfield(L, -2, "type");
-  lph_spec_push_modules(ctx, L, s);
-  lua_setfield(L, -2, "modules");
-}
-
-static int walk_children(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  ph_hub *h = walked(L)->h;
-  lua_Integer n = 0;
-  lua_createtable(L, 0, 2);
-  const ph_nodeent *self = lph_sys(ctx)->nodes[PH_SELF];
-  lua_pushlstring(L, self->name, self->name_len);
-  lua_setfield(L, -2, "node");
-  lua_newtable(L);
-  for (ph_row *r = NULL; (r = ph_hub_next_local(h, r));) {
-    push_child(ctx, L, h, r);
-    lua_rawseti(L, -2, ++n);
-  }
-  lua_setfield(L, -2, "children");
-  return 1;
-}
-
-static int walk(lph_ctx *ctx, lua_State *L, lph_hub *hub, bool flag, lua_CFunction fn) {
-  lua_settop(L, 0);
-  lph_hub_push(L, hub);
-  lua_pushboolean(L, flag);
-  return lph_resting(ctx, L, fn);
-}
-
-static int scope(lua_State *L, int arg, const char *def) {
-  static const char *const names[] = {"global", "local", NULL};
-  return luaL_checkoption(L, arg, def, names);
-}
-
-static int process_list(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  lph_hub *hub = lph_hub_arg(L, ctx, 1);
-  bool local = scope(L, 2, "global") == 1;
-  if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
-  return walk(ctx, L, hub, local, walk_processes);
-}
-
-static int registry_dump(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  lph_hub *hub = lph_hub_arg(L, ctx, 1);
-  if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
-  return walk(ctx, L, hub, true, walk_registry);
-}
-
-static int process_registry(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  lph_hub *hub = lph_hub_arg(L, ctx, 1);
-  if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
-  return walk(ctx, L, hub, false, walk_registry);
-}
-
-static int which_children(lua_State *L) {
-  lph_ctx *ctx = lph_get(L);
-  lph_hub *hub = lph_hub_arg(L, ctx, 1);
-  bool local = scope(L, 2, "local") == 1;
-  if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
-  if (!local) return lph_error(L, PH_ENOTSUP, "which_children of other nodes is not supported yet");
-  return walk(ctx, L, hub, false, walk_children);
 }
 
 /* ---- The hub itself -------------------------------------------------------------------------- */
@@ -310,15 +191,22 @@ static int is_partitioned(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg lph_read_functions[] = {{"child_lookup", child_lookup},
-                                       {"get_pid", get_pid},
-                                       {"get_pids", get_pids},
-                                       {"process_list", process_list},
-                                       {"registry_dump", registry_dump},
-                                       {"process_registry", process_registry},
-                                       {"which_children", which_children},
-                                       {"nodes", nodes},
-                                       {"is_alive", is_alive},
-                                       {"is_locked", is_locked},
-                                       {"is_partitioned", is_partitioned},
-                                       {NULL, NULL}};
+static const luaL_Reg functions[] = {{"get_pid", get_pid},
+                                     {"get_pids", get_pids},
+                                     {"nodes", nodes},
+                                     {"is_alive", is_alive},
+                                     {"is_locked", is_locked},
+                                     {"is_partitioned", is_partitioned},
+                                     {NULL, NULL}};
+
+void lph_read_open(lph_ctx *ctx, lua_State *L) {
+  luaL_checkstack(L, LPH_SPEC_FIELDS + 6, NULL);
+  lph_setfuncs(ctx, L, functions);
+  lua_pushlightuserdata(L, ctx);
+  lua_pushlightuserdata(L, ctx);
+  lph_spec_push_keys(L);
+  lua_pushnil(L);
+  lua_pushcclosure(L, push_entry, LPH_SPEC_FIELDS + 2);
+  lua_pushcclosure(L, child_lookup, 2);
+  lua_setfield(L, -2, "child_lookup");
+}

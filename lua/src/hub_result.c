@@ -103,6 +103,18 @@ lph_result *lph_result_new(lph_ctx *ctx, ph_op_kind kind, const ph_op *op, const
   return r;
 }
 
+void lph_result_allow_running(lph_ctx *ctx, lph_result *r) {
+  if (r->rollback) return;
+  for (size_t i = 0; i < r->count; i++) {
+    row *w = &r->rows[i];
+    if (w->done || w->err != PH_EALREADY || !w->pid) continue;
+    w->done = true;
+    w->err = 0;
+    w->node = ph_sys_node_at(lph_sys(ctx), ph_id_node(w->pid));
+    r->done++;
+  }
+}
+
 size_t lph_result_errors(const lph_result *r) {
   return r->count - r->done;
 }

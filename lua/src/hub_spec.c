@@ -3,7 +3,7 @@
 #include "hub_int.h"
 
 /* The fields of a spec in the order in which they are packed: equal specs give equal bytes. */
-enum { F_ID, F_START, F_RESTART, F_SHUTDOWN, F_TYPE, F_MODULES, F_COUNT };
+enum { F_ID, F_START, F_RESTART, F_SHUTDOWN, F_TYPE, F_MODULES, F_COUNT = LPH_SPEC_FIELDS };
 static const char *const field_names[F_COUNT] = {"id",       "start", "restart",
                                                  "shutdown", "type",  "modules"};
 
@@ -29,7 +29,9 @@ static bool is_forbidden(const char *name, size_t n) {
 
 static int field_of(const char *key, size_t n) {
   for (int f = 0; f < F_COUNT; f++)
-    if (strlen(field_names[f]) == n && memcmp(field_names[f], key, n) == 0) return f;
+    if (field_names[f][0] == *key && strlen(field_names[f]) == n &&
+        memcmp(field_names[f], key, n) == 0)
+      return f;
   return -1;
 }
 
@@ -325,25 +327,58 @@ int lph_specs_add(lph_ctx *ctx, lua_State *L, int idx, size_t n, ph_specs *specs
   return refuse_duplicate(L, id, len, duplicate);
 }
 
+int lph_specs_add_at(lph_ctx *ctx, lua_State *L, ph_specs *specs, ph_op *op, ph_bytes *metadata,
+                     ph_buf *scratch, size_t index) {
+  size_t len = 0;
+  const char *id = NULL;
+  int spec = lua_gettop(L);
+  lua_pushvalue(L, spec);
+  int rc = add(ctx, L, specs, op, metadata, scratch, index);
+  if (rc == PH_EDUPID) {
+    lua_getfield(L, spec, "id");
+    id = lua_tolstring(L, -1, &len);
+    rc = refuse_duplicate(L, id, len, index);
+  }
+  if (!rc) lua_settop(L, spec - 1);
+  return rc;
+}
+
 int lph_specs_add_one(lph_ctx *ctx, lua_State *L, int idx, ph_specs *specs, ph_op *op,
                       ph_bytes *metadata, ph_buf *scratch) {
   lua_pushvalue(L, idx);
-  return add(ctx, L, specs, op, metadata, scratch, 0);
+  return lph_specs_add_at(ctx, L, specs, op, metadata, scratch, 0);
 }
 
 /* ---- Back to Lua ---------------------------------------------------------------------------- */
 
-void lph_spec_push(lph_ctx *ctx, lua_State *L, const char *id, size_t id_len, const ph_spec *s) {
+void lph_spec_push_keys(lua_State *L) {
+  luaL_checkstack(L, F_COUNT, "child spec");
+  for (int f = 0; f < F_COUNT; f++) lua_pushstring(L, field_names[f]);
+}
+
+/* a spec that came from a peer may name its fields in any order */
+static int push_key(lua_State *L, ph_reader *r, int keys) {
+  ph_token t;
+  if (ph_r_next(r, &t)) return PH_EMALFORMED;
+  int f = t.type == PH_T_STR ? field_of((const char *)t.ptr, t.len) : -1;
+  if (f < 0) return PH_EMALFORMED; /* ph_spec_get knows no other */
+  lua_pushvalue(L, keys > 0 ? keys + f : keys - f);
+  return 0;
+}
+
+void lph_spec_push(lph_ctx *ctx, lua_State *L, const ph_spec *s, int keys) {
   ph_reader r;
   uint32_t n = 0;
   luaL_checkstack(L, 6, "child spec");
   ph_reader_init(&r, s->blob, s->blob_len);
   if (ph_r_map(&r, &n)) n = 0;
   lua_createtable(L, 0, (int)n + 1);
-  lua_pushlstring(L, id, id_len);
-  lua_setfield(L, -2, "id");
+  lua_insert(L, -2);
+  lua_pushvalue(L, keys > 0 ? keys + F_ID : keys - F_ID);
+  lua_insert(L, -2);
+  lua_rawset(L, -3);
   for (uint32_t i = 0; i < n; i++) {
-    if (lph_unpack(ctx, L, &r)) return;
+    if (push_key(L, &r, keys)) return;
     if (lph_unpack(ctx, L, &r)) {
       lua_pop(L, 1);
       return;
