@@ -94,7 +94,9 @@ LUA_CFLAGS = $(call once,LUA_CFLAGS,$(shell $(PKG_CONFIG) --cflags lua5.4))
 endif
 
 CFLAGS ?= -g
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
+# gcc warns of what it does not know once sanitizers have changed the code.
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+  $(if $(SAN),-Wno-format-truncation -Wno-maybe-uninitialized) $(WERROR)
 BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) \
   $(SAN_FLAGS_$(SAN)) -Icore
 LINK := $(SAN_LINK_$(SAN)) -pthread $(LDFLAGS)
