@@ -278,8 +278,11 @@ void ph_hub_free(ph_hub *h) {
   ph_ring_deinit(&h->ring);
   ph_specs_deinit(&h->specs);
   if (h->proc) {
+    /* its own signal, not trapped: it ends, and whoever supervises the hub hears how */
+    ph_reason why = h->stopping ? PH_REASON_NORMAL : PH_REASON_KILL;
     h->proc->data = NULL;
-    (void)!ph_signal(h->sys, h->pid, h->pid, ph_reason_get(h->sys, PH_REASON_KILL), true);
+    h->proc->trap_exit = 0;
+    (void)!ph_signal(h->sys, h->pid, h->pid, ph_reason_get(h->sys, why), true);
   }
   ph_list_remove(&h->all);
   ph_free(h->env, h->id);

@@ -289,7 +289,7 @@ static void drop_reason(ph_sup *s) {
 
 static void start_failed(ph_sup *s, ph_sup_child *c) {
   s->step = IDLE;
-  say(s, PH_LOG_WARN, "could not start", c);
+  say(s, s->job == J_RECOVER ? PH_LOG_WARN : PH_LOG_INFO, "could not start", c);
   switch ((job)s->job) {
   case J_INIT:
     s->cause = c;

@@ -131,7 +131,7 @@ end
 local function stop_hubs()
   local ends = {}
   for _, hub in pairs(running) do
-    ends[#ends + 1] = core.hub_stop(hub)
+    ends[#ends + 1] = core.hub_stop(hub, true)
   end
   for _, over in ipairs(ends) do
     over:await(math.huge)

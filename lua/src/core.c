@@ -371,6 +371,7 @@ static void open_parts(lph_ctx *ctx, lua_State *L) {
   lph_open_process(ctx, L);
   lph_open_mailbox(ctx, L);
   lph_open_gen_server(ctx, L);
+  lph_open_supervisor(ctx, L);
   lph_open_wait(ctx, L);
   lph_open_future(ctx, L);
   lph_open_run(ctx, L);

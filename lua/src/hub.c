@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "hub_int.h"
+#include "proc/supervisor.h"
 
 #define HUB "phub.hub"
 enum { MAX_SECONDS = 1000000000 }; /* in ns it still fits 64 bits */
@@ -214,10 +215,27 @@ static void stop_done(void *arg) {
   hub_ended(arg);
 }
 
-/* hub_stop(hub) -> a future of its end, or nil, err */
+void lph_hub_leave(lph_hub *hub) {
+  if (!ph_hub_stopping(hub->h)) ph_hub_stop(hub->h, stop_done, hub);
+}
+
+void lph_hub_kill(lph_hub *hub) {
+  ph_hub_free(hub->h);
+  hub_ended(hub);
+}
+
+/* a supervisor that has it as a child is not to start it again */
+static void hold(lph_ctx *ctx, const lph_hub *hub) {
+  ph_proc *p = ph_proc_find(lph_sys(ctx), ph_hub_pid(hub->h));
+  ph_sup_child *c = p ? ph_sup_child_of(p) : NULL;
+  if (c) ph_sup_hold(c);
+}
+
+/* hub_stop(hub[, for_good]) -> a future of its end, or nil, err */
 static int hub_stop(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   lph_hub *hub = lph_hub_arg(L, ctx, 1);
+  bool for_good = lua_toboolean(L, 2);
   if (!hub) return lph_error(L, PH_ENOTALIVE, NULL);
   size_t n = hub->waiting_count;
   uint32_t *more = ph_realloc(lph_env(ctx), hub->waiting, (n + 1) * sizeof *more);
@@ -225,7 +243,8 @@ static int hub_stop(lua_State *L) {
   hub->waiting = more;
   more[n] = lph_future_new(ctx, L);
   hub->waiting_count = n + 1;
-  if (n == 0) ph_hub_stop(hub->h, stop_done, hub);
+  if (for_good) hold(ctx, hub);
+  lph_hub_leave(hub);
   return 1;
 }
 

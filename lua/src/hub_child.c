@@ -1,7 +1,5 @@
 /* Running the start functions of children, in the name of the hub's supervisor. */
-#include <string.h>
-
-#include "hub_int.h"
+#include "starter.h"
 
 typedef struct starting {
   ph_list list; /* lph_hub.starts */
@@ -14,34 +12,6 @@ typedef struct starting {
 } starting;
 
 /* ---- What is called -------------------------------------------------------------------------- */
-
-/* Pushes the module of the spec [-0, +1]; false, with nothing pushed, when there is none. What the
- * module's own code raises while it loads is raised here. */
-static bool push_module(lua_State *L, const ph_spec *s) {
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_pushlstring(L, s->module, s->module_len);
-  if (lua_rawget(L, -2) != LUA_TNIL) {
-    lua_remove(L, -2);
-    return true;
-  }
-  lua_pop(L, 2);
-  lua_getglobal(L, "require");
-  lua_pushlstring(L, s->module, s->module_len);
-  lua_pushliteral(L, "module '"); /* what require says when no searcher knows the module */
-  lua_pushvalue(L, -2);
-  lua_pushliteral(L, "' not found:");
-  lua_concat(L, 3);
-  lua_insert(L, -3);
-  if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
-    lua_remove(L, -2);
-    return true;
-  }
-  const char *said = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  const char *missing = lua_tostring(L, -2);
-  if (strncmp(said, missing, strlen(missing)) != 0) lua_error(L);
-  lua_pop(L, 2);
-  return false;
-}
 
 /* Pushes the arguments; returns their number. */
 static int push_args(lph_ctx *ctx, lua_State *L, const ph_spec *s) {
@@ -69,56 +39,18 @@ static int push_args(lph_ctx *ctx, lua_State *L, const ph_spec *s) {
   return (int)n;
 }
 
-static int refuse(lua_State *L, int err) {
-  lua_pushnil(L);
-  lua_pushstring(L, ph_err_code(err));
-  return 2;
-}
-
 static int prepare(lua_State *L) {
   starting *st = lua_touserdata(L, 1);
   lph_ctx *ctx = st->ctx;
   const ph_spec *s = st->spec;
   lua_settop(L, 0);
-  if (!push_module(L, s)) return refuse(L, PH_ENOMODULE);
-  lua_pushlstring(L, s->function, s->function_len);
-  if (!lua_istable(L, -2) || lua_gettable(L, -2) != LUA_TFUNCTION) return refuse(L, PH_ENOFUNCTION);
-  lua_replace(L, 1);
-  lua_settop(L, 1);
+  int err = lph_start_push(L, s->module, s->module_len, s->function, s->function_len);
+  if (err) return lph_start_refuse(L, err);
   return 1 + push_args(ctx, L, s);
 }
 
 /* ---- What came of it ---------------------------------------------------------------------------
  */
-
-static ph_bytes *code_reason(lph_ctx *ctx, int err) {
-  const char *code = ph_err_code(err);
-  ph_bytes *b = ph_reason_str(lph_sys(ctx), code, strlen(code));
-  return b ? b : ph_bytes_ref(ph_reason_get(lph_sys(ctx), PH_REASON_NOMEM));
-}
-
-/* A pid, a hub or nil, reason at the indices 1..n: the pid, or 0 and *reason, owned. */
-static ph_pid judge(lph_ctx *ctx, lua_State *L, int n, ph_bytes **reason) {
-  ph_pid pid = 0;
-  lph_hub *child;
-  if (n >= 1 && lph_to_pid(L, 1, &pid)) {
-    if (ph_proc_find(lph_sys(ctx), pid)) return pid;
-    *reason = ph_id_node(pid) == PH_SELF
-                  ? ph_bytes_ref(ph_reason_get(lph_sys(ctx), PH_REASON_NOPROC))
-                  : code_reason(ctx, PH_EBADRESULT);
-    return 0;
-  }
-  if (n >= 1 && (child = lph_hub_to(L, ctx, 1)) && lua_isuserdata(L, 1))
-    return ph_hub_pid(child->h);
-  int err = 0;
-  if (n >= 2 && lua_isnil(L, 1) && !lua_isnil(L, 2)) {
-    *reason = lph_pack_reason(ctx, L, 2, NULL, 0, &err);
-    if (!*reason) *reason = code_reason(ctx, err == PH_ENOMEM ? err : PH_EBADRESULT);
-  } else {
-    *reason = code_reason(ctx, PH_EBADRESULT);
-  }
-  return 0;
-}
 
 static void answer(starting *st, ph_pid pid, ph_bytes *reason) {
   lph_ctx *ctx = st->ctx;
@@ -134,21 +66,8 @@ static void answer(starting *st, ph_pid pid, ph_bytes *reason) {
 
 static void started(lph_ctx *ctx, void *arg, lua_State *L, int status, int n) {
   starting *st = arg;
-  ph_bytes *reason = NULL;
-  ph_pid pid = 0;
-  int err = 0;
-  if (status == LPH_DONE) {
-    pid = judge(ctx, L, n, &reason);
-  } else if (status == LPH_FAILED) {
-    if (lua_istable(L, 1)) { /* the error value itself stays here */
-      lua_pushnil(L);
-      lua_rawseti(L, 1, 0);
-    }
-    reason = lph_pack_reason(ctx, L, 1, NULL, 0, &err);
-    if (!reason) reason = code_reason(ctx, err);
-  } else {
-    reason = ph_bytes_ref(ph_reason_get(lph_sys(ctx), PH_REASON_SHUTDOWN));
-  }
+  ph_bytes *reason;
+  ph_pid pid = lph_start_result(ctx, L, status, n, NULL, &reason);
   answer(st, pid, reason);
 }
 
@@ -174,7 +93,7 @@ void lph_child_start(void *arg, ph_hub *h, const char *id, size_t id_len, const 
   lph_task *task = NULL;
   int err = lph_start(ctx, ph_hub_pid(h), prepare, st, started, &task);
   if (err)
-    answer(st, 0, code_reason(ctx, err));
+    answer(st, 0, lph_start_reason(ctx, err));
   else if (task) { /* it waits: `started` comes later, st lives */
     st->task = task;
     if (st->unwanted) lph_start_abandon(task);

@@ -37,12 +37,16 @@ void lph_field(lua_State *L, const char *key, const char *value);
 /* nil, and an error with `key` (NULL: none): returns 2 */
 int lph_refuse(lua_State *L, int err, const char *key, const char *message);
 
+void lph_hub_leave(lph_hub *hub); /* a graceful stop begins, unless it is under way */
+void lph_hub_kill(lph_hub *hub);  /* it ends at once */
+
 /* Calls fn (its context in upvalue 1) with the whole stack as its arguments while the collector
  * rests: no finaliser can change a hub that fn walks, and a large table is not marked again and
  * again while it grows. The caller's results. */
 int lph_resting(lph_ctx *ctx, lua_State *L, lua_CFunction fn);
 
 /* ---- hub_spec.c */
+bool lph_module_forbidden(const char *name, size_t n); /* no start function may be in it */
 /* What was wrong with a spec or a list of them; all of it points into static text or the Lua
  * values looked at. */
 typedef struct lph_spec_error {

@@ -19,7 +19,7 @@ static int wrong(lph_spec_error *e, int err, const char *key, const char *messag
   return err;
 }
 
-static bool is_forbidden(const char *name, size_t n) {
+bool lph_module_forbidden(const char *name, size_t n) {
   const char *dot = memchr(name, '.', n);
   if (dot) n = (size_t)(dot - name);
   for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
@@ -100,7 +100,7 @@ static int pack_start(lph_ctx *ctx, lua_State *L, int idx, ph_buf *out, lph_spec
   if (!m || !f || mlen == 0 || flen == 0 || mlen > PH_MAX_ID || flen > PH_MAX_ID ||
       (given == 3 && !lua_istable(L, base + 1)) || count_pairs(L, idx) != given)
     err = wrong(e, PH_ESPEC, "start", want);
-  else if (is_forbidden(m, mlen)) {
+  else if (lph_module_forbidden(m, mlen)) {
     err = wrong(e, PH_ESPEC, "start", "");
     snprintf(e->message, sizeof e->message, "the module %s cannot start children", m);
   } else {

@@ -200,6 +200,7 @@ void lph_open_future(lph_ctx *ctx, lua_State *L);
 void lph_open_wait(lph_ctx *ctx, lua_State *L);
 void lph_open_node(lph_ctx *ctx, lua_State *L);
 void lph_open_coroutine(lph_ctx *ctx, lua_State *L);
+void lph_open_supervisor(lph_ctx *ctx, lua_State *L);
 
 /* server.c: gen_servers as processes */
 typedef enum lph_phase { LPH_G_INIT, LPH_G_RUN, LPH_G_TERM } lph_phase;
