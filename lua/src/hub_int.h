@@ -78,10 +78,6 @@ int lph_specs_add(lph_ctx *ctx, lua_State *L, int idx, size_t n, ph_specs *specs
                   ph_bytes *metadata, ph_buf *scratch);
 int lph_specs_add_one(lph_ctx *ctx, lua_State *L, int idx, ph_specs *specs, ph_op *op,
                       ph_bytes *metadata, ph_buf *scratch);
-
-/* ---- hub_op.c */
-/* proposes the list at idx to a new hub; 0 or an error */
-int lph_propose(lph_ctx *ctx, lua_State *L, int idx, ph_hub *h);
 /* Adds the spec on the top (popped), number `index` of a list (0: of none); 0, or 2 as above. */
 int lph_specs_add_at(lph_ctx *ctx, lua_State *L, ph_specs *specs, ph_op *op, ph_bytes *metadata,
                      ph_buf *scratch, size_t index);
@@ -99,6 +95,10 @@ typedef struct lph_options {
 void lph_options_read(lua_State *L, int idx, int slot, ph_op_kind kind, lph_options *o);
 /* What is wrong with the metadata at idx (and `key`), apart from what cannot travel; or NULL. */
 const char *lph_metadata_wrong(lua_State *L, int idx, const char **key);
+
+/* ---- hub_op.c */
+/* proposes the list at idx to a new hub; 0 or an error */
+int lph_propose(lph_ctx *ctx, lua_State *L, int idx, ph_hub *h);
 extern const luaL_Reg lph_op_functions[];
 void lph_op_open(lua_State *L);
 
@@ -112,12 +112,12 @@ void lph_result_free(lph_ctx *ctx, lph_result *r);
 enum { LPH_AS_RESULT, LPH_AS_LIST, LPH_AS_ENTRY }; /* as it is, formatted, its first entry alone */
 /* Resolves the future with it and takes it over. */
 void lph_result_resolve(lph_ctx *ctx, uint32_t future, lph_result *r, int form);
+/* Children that ran already count as started, unless what started was rolled back. */
+void lph_result_allow_running(lph_ctx *ctx, lph_result *r);
 size_t lph_result_errors(const lph_result *r);
 /* one line for the log about the first error */
 void lph_result_log(lph_ctx *ctx, const lph_result *r, const char *hub_id);
 void lph_result_open(lua_State *L);
-/* Children that ran already count as started, unless what started was rolled back. */
-void lph_result_allow_running(lph_ctx *ctx, lph_result *r);
 
 /* ---- hub_read.c */
 enum { LPH_MAX_INSTANCES = 1024 };
