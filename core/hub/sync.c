@@ -255,6 +255,13 @@ void ph__sync_node_down(ph_hub *h, ph_nodeent *n, bool left) {
   ph__held_run(h);
 }
 
+/* Moves wait for every member's word: the question was lost, or went out before the member came. */
+static void ask_fence_again(ph_hub *h) {
+  if (ph_list_empty(&h->holding)) return;
+  h->fence_wanted = true;
+  ph__kick(h);
+}
+
 /* frames may have been lost either way: greet again, which sends everything that is needed */
 void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   ph_member *m = ph__member(h, n);
@@ -266,6 +273,7 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   end_exchange(h, m);
   if (h->barrier_at == m) h->barrier_at = NULL;
   hello(h, m, true);
+  ask_fence_again(h);
   ph__ops_view(h);
   ph__surveys_again(h);
   ph__held_run(h);
@@ -343,7 +351,10 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
     return 0;
   }
   if (h->state) return 0;
-  if (!m->hello) h->hellos++;
+  if (!m->hello) {
+    h->hellos++;
+    ask_fence_again(h);
+  }
   m->hello = true;
   m->nohub = false;
   no_longer_gone(h, m->node);

@@ -359,6 +359,22 @@ static void links_break_and_come_back(void **state) {
   end(s);
 }
 
+static void links_break_while_children_move(void **state) {
+  (void)state;
+  for (uint64_t seed = 0; seed < 40; seed++) {
+    hs *s = world(2000 + seed, 3);
+    start(s, 0, 0, 300);
+    hs_add(s);
+    hs_until(s, hs_formed, NULL, 1000);
+    for (int i = 0; i < 4; i++) {
+      ph_memnet_advance(s->net, ph_memnet_now(s->net) + te_below(&s->te, 500000));
+      ph_memnet_break(s->net, (int)te_below(&s->te, 4), (int)te_below(&s->te, 4));
+    }
+    expect_quiet(s, 300);
+    end(s);
+  }
+}
+
 static void groups_that_meet_merge(void **state) {
   (void)state;
   hs *s = malloc(sizeof *s);
@@ -438,6 +454,7 @@ int main(void) {
       cmocka_unit_test(a_deaf_child_is_killed),
       cmocka_unit_test(a_cut_and_a_heal),
       cmocka_unit_test(links_break_and_come_back),
+      cmocka_unit_test(links_break_while_children_move),
       cmocka_unit_test(groups_that_meet_merge),
       cmocka_unit_test(random_faults),
   };
