@@ -228,9 +228,10 @@ struct ph_op {
   const ph_env *env;
   ph_op_kind kind;
   ph_op_options opt;
-  uint64_t base;  /* number of row i: base + i */
-  uint64_t clock; /* stop: at issue */
-  uint64_t due;
+  uint64_t base;      /* number of row i: base + i */
+  uint64_t clock;     /* stop: at issue */
+  uint64_t due;       /* of its answers */
+  uint64_t await_due; /* of the whole, rollback included */
   size_t count, cap, unsettled;
   size_t cursor; /* the next row to ask for, */
   size_t resend; /* to ask for again, if it has no answer, */
@@ -245,7 +246,7 @@ struct ph_op {
   void (*done)(void *ctx, ph_op *op);
   void *ctx;
   ph_op *undo; /* rollback: the stop of what had started */
-  bool submitted, finished, orphan, rolled_back, proposal;
+  bool submitted, finished, orphan, undone, rolled_back, proposal;
 };
 
 typedef struct ph_deferred { /* a request that waits here, at its arbiter, for one view */

@@ -295,10 +295,19 @@ void ph__req_row_changed(ph_hub *h, ph_row *r) {
 
 static void undo_done(void *ctx, ph_op *undo) {
   ph_op *op = ctx;
+  op->rolled_back = true;
+  for (size_t i = 0; i < undo->count; i++)
+    if (undo->rows[i].status != PH_ROW_DONE && undo->rows[i].err != PH_ENOTFOUND)
+      op->rolled_back = false; /* it did not stop in time */
   ph_op_free(undo);
   op->undo = NULL;
-  op->rolled_back = true;
   op_check(op);
+}
+
+static uint64_t ms_left(const ph_op *op) {
+  uint64_t now = ph_now(op->hub->env);
+  if (op->await_due == PH_NEVER) return UINT64_MAX;
+  return op->await_due > now ? (op->await_due - now + 999999) / 1000000 : 0;
 }
 
 /* on_failure = "rollback": what has started is stopped again before the answer */
@@ -306,12 +315,13 @@ static bool rollback(ph_op *op) {
   ph_hub *h = op->hub;
   size_t failed = 0, n = 0;
   for (size_t i = 0; i < op->count; i++) op->rows[i].status == PH_ROW_DONE ? n++ : failed++;
-  if (!failed || op->rolled_back || h->freeing) return false;
+  if (!failed || op->undone || h->freeing) return false;
+  op->undone = true;
   if (!n) {
     op->rolled_back = true;
     return false;
   }
-  ph_op_options o = {.timeout = op->opt.timeout, .await_timeout = op->opt.await_timeout};
+  ph_op_options o = {.timeout = op->opt.timeout, .await_timeout = ms_left(op)};
   ph_op *undo = ph_op_new(h, PH_OP_STOP, n);
   int err = undo ? 0 : PH_ENOMEM;
   for (size_t i = 0; !err && i < op->count; i++)
@@ -441,6 +451,7 @@ int ph_op_submit(ph_op *op, const ph_op_options *o, void (*done)(void *, ph_op *
   if (err) return err;
   uint64_t repeat = ph_due(h->env, REPEAT_MS);
   op->due = ph_due(h->env, o->timeout < o->await_timeout ? o->timeout : o->await_timeout);
+  op->await_due = ph_due(h->env, o->await_timeout);
   ph_timer_init(&op->timer, op_timer);
   err = ph_timer_start(&h->sys->timers, &op->timer, repeat < op->due ? repeat : op->due);
   if (err) return err;

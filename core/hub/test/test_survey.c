@@ -157,20 +157,20 @@ static void without_memory_nothing_is_asked(void **state) {
   for (long n = 1;; n++) {
     hs *s = world(7, 3);
     asked a;
-    te_fail_in(&s->n[0].te, n);
+    te_fail_in(&s->n[0].mem, n);
     int err = ask(s, 0, &a, 5000);
-    bool tripped = te_tripped(&s->n[0].te);
+    bool tripped = te_tripped(&s->n[0].mem);
     if (err) {
       assert_int_equal(err, PH_ENOMEM);
       hs_ms(s, 6000);
       assert_int_equal(a.done, 0);
     } else {
       assert_true(hs_until(s, is_done, &a, 6000));
-      tripped = te_tripped(&s->n[0].te);
-      te_fail_in(&s->n[0].te, 0);
+      tripped = te_tripped(&s->n[0].mem);
+      te_fail_in(&s->n[0].mem, 0);
       ph_survey_end(&a.survey);
     }
-    te_fail_in(&s->n[0].te, 0);
+    te_fail_in(&s->n[0].mem, 0);
     end(s);
     if (!tripped) break;
   }

@@ -18,7 +18,7 @@ static void end(hs *s) {
 /* { before = { 1, "x" }, tag = tag } or, tag NULL, with a number under that key */
 static ph_bytes *metadata(hs_node *n, const char *tag, size_t len) {
   ph_buf b;
-  ph_buf_init(&b, &n->te.env);
+  ph_buf_init(&b, n->hub->env);
   ph_w_map(&b, 2);
   ph_w_cstr(&b, "before");
   ph_w_array(&b, 2);
@@ -29,7 +29,7 @@ static ph_bytes *metadata(hs_node *n, const char *tag, size_t len) {
     ph_w_str(&b, tag, len);
   else
     ph_w_uint(&b, 7);
-  ph_bytes *meta = b.oom ? NULL : ph_bytes_new(&n->te.env, ph_buf_at(&b), ph_buf_size(&b));
+  ph_bytes *meta = b.oom ? NULL : ph_bytes_new(n->hub->env, ph_buf_at(&b), ph_buf_size(&b));
   ph_buf_deinit(&b);
   return meta;
 }
@@ -38,7 +38,7 @@ static ph_spec *spec_of(hs_node *n) {
   ph_buf b;
   ph_spec *spec = NULL;
   const char *key;
-  ph_buf_init(&b, &n->te.env);
+  ph_buf_init(&b, n->hub->env);
   ph_w_map(&b, 1);
   ph_w_cstr(&b, "start");
   ph_w_array(&b, 2);
@@ -85,7 +85,7 @@ static int begin(hs *s, int node, answer *a, int from, int n, const char *tag, s
     if (err) ph_spec_unref(ph_hub_specs(at->hub), spec);
   }
   ph_spec_unref(ph_hub_specs(at->hub), spec);
-  ph_bytes_unref(&at->te.env, meta);
+  ph_bytes_unref(at->hub->env, meta);
   *a = (answer){0};
   if (!err) err = ph_op_submit(op, &hs_options, on_done, a);
   if (err && op) ph_op_free(op);
@@ -217,11 +217,11 @@ static void lack_of_memory_leaves_index_and_registry_alike(void **state) {
     hs *s = world(5, 1);
     answer a;
     start(s, 0, 0, 5, "a");
-    te_fail_in(&s->n[0].te, n);
+    te_fail_in(&s->n[0].mem, n);
     int err = begin(s, 0, &a, 10, 5, "b", 1);
     if (!err) assert_true(hs_until(s, answered, &a, 20000));
-    bool tripped = te_tripped(&s->n[0].te);
-    te_fail_in(&s->n[0].te, 0);
+    bool tripped = te_tripped(&s->n[0].mem);
+    te_fail_in(&s->n[0].mem, 0);
     assert_int_equal(tagged(s, 0, "a", 1), 5);
     assert_int_equal(tagged(s, 0, "b", 1), hs_known(s, 0) - 5);
     if (err) assert_int_equal(hs_known(s, 0), 5);
