@@ -35,7 +35,7 @@ typedef struct ph_cluster_config {
 enum {                    /* events, to the other machine */
        PH_EV_NODE_UP = 1, /* a = peer, b = incarnation, bytes = name */
        PH_EV_NODE_DOWN,   /* a = peer, b = 1 when it left gracefully */
-       PH_EV_LINK_RESET,  /* a = peer: the link was lost and made again, frames may be lost either
+       PH_EV_LINK_RESET,  /* as NODE_UP: the link was lost and made again, frames may be lost either
                              way */
        PH_EV_FRAME, /* a = peer, b = bytes on the wire (to give back by CONSUMED), bytes = message
                      */

@@ -154,7 +154,7 @@ int ph__member_up(ph__link *l) {
     ph_logf(&c->env, PH_LOG_INFO, "cluster: %s is up", node->name);
     ph__tell(c, PH_EV_NODE_UP, peer, node->incarnation, node->name, node->name_len);
   } else if (node->peer) {
-    ph__tell(c, PH_EV_LINK_RESET, node->peer, 0, NULL, 0);
+    ph__tell(c, PH_EV_LINK_RESET, node->peer, node->incarnation, node->name, node->name_len);
   }
   ph__heartbeat_send(l);
   ph__peers_send(l);

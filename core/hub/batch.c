@@ -5,6 +5,8 @@
 #include "cluster/cluster.h"
 #include "hub/internal.h"
 
+enum { RECENT = PH_BATCH_SPECS };
+
 void ph__head(ph_hub *h, ph_buf *b, uint64_t type, uint32_t fields) {
   ph_buf_init(b, h->env);
   ph_w_array(b, fields + 2);
@@ -42,18 +44,25 @@ int ph__send_number(ph_hub *h, ph_member *to, uint64_t type, uint64_t value) {
 
 /* ---- Building */
 
-static void batch_reset(ph_batch *b) {
+static void forget_specs(ph_hub *h, ph_batch *b) {
+  for (size_t i = 0; i < RECENT; i++) ph_spec_unref(&h->specs, b->recent[i]);
+  memset(b->recent, 0, sizeof b->recent);
+}
+
+static void batch_reset(ph_hub *h, ph_batch *b) {
   ph_buf_reset(&b->body);
   ph_buf_reset(&b->node_ids);
   ph_buf_reset(&b->specs);
   b->node_count = b->spec_count = 0;
-  memset(b->recent, 0, sizeof b->recent);
+  forget_specs(h, b);
 }
 
 ph_batch *ph__batch(ph_hub *h, ph_batch **slot, uint64_t type) {
   ph_batch *b = *slot;
-  ph__kick(h);
-  if (b) return b;
+  if (b) {
+    ph__kick(h);
+    return b;
+  }
   b = ph_zalloc(h->env, sizeof *b);
   if (!b) {
     ph__oom(h);
@@ -64,11 +73,13 @@ ph_batch *ph__batch(ph_hub *h, ph_batch **slot, uint64_t type) {
   ph_buf_init(&b->node_ids, h->env);
   ph_buf_init(&b->specs, h->env);
   *slot = b;
+  ph__kick(h);
   return b;
 }
 
 void ph__batch_free(ph_hub *h, ph_batch *b) {
   if (!b) return;
+  forget_specs(h, b);
   ph_buf_deinit(&b->body);
   ph_buf_deinit(&b->node_ids);
   ph_buf_deinit(&b->specs);
@@ -90,14 +101,16 @@ void ph__batch_number(ph_hub *h, ph_batch *b, ph_number num) {
 }
 
 /* Only the specs last used are looked for: a bulk start repeats a few, and a distinct spec a child
- * would make any search quadratic. */
-uint32_t ph__batch_spec(ph_batch *b, ph_spec *spec) {
-  for (int i = 0; i < 4; i++)
+ * would make any search quadratic. They are held: the memory of one that had gone could be another
+ * spec's by now. */
+uint32_t ph__batch_spec(ph_hub *h, ph_batch *b, ph_spec *spec) {
+  for (size_t i = 0; i < RECENT; i++)
     if (b->recent[i] == spec) return b->recent_at[i];
   uint32_t at = b->spec_count++;
   ph_w_bin(&b->specs, spec->blob, spec->blob_len);
-  b->recent[at % 4] = spec;
-  b->recent_at[at % 4] = at;
+  ph_spec_unref(&h->specs, b->recent[at % RECENT]);
+  b->recent[at % RECENT] = ph_spec_ref(spec);
+  b->recent_at[at % RECENT] = at;
   return at;
 }
 
@@ -115,7 +128,7 @@ void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool tombs) {
     ph_w_uint(&b->body, in->hlc);
     ph_w_uint(&b->body, ph__batch_node(b, in->writer));
     ph_w_bool(&b->body, in->confirmed);
-    ph_w_uint(&b->body, ph__batch_spec(b, in->spec));
+    ph_w_uint(&b->body, ph__batch_spec(h, b, in->spec));
     if (in->meta)
       ph_w_bin(&b->body, in->meta->data, in->meta->len);
     else
@@ -167,7 +180,7 @@ int ph__batch_send(ph_hub *h, ph_batch **slot, ph_member *to) {
     ph_buf_deinit(&out);
   else
     err = to ? ph__send(h, to, &out) : ph__send_all(h, &out);
-  batch_reset(b);
+  batch_reset(h, b);
   return err;
 }
 
@@ -178,8 +191,8 @@ static size_t batch_size(const ph_batch *b) {
 ph_batch *ph__out(ph_hub *h, ph_member *m, int which) {
   static const uint64_t types[PH_OUT_COUNT] = {PH_H_START,   PH_H_STOP,   PH_H_RESULT,
                                                PH_H_SETTLED, PH_H_UNSURE, PH_H_MAIL};
-  ph_batch *b = m->out[which];
-  if (b && batch_size(b) > PH_BATCH_BYTES && ph__batch_send(h, &m->out[which], m)) ph__oom(h);
+  const ph_batch *b = m->out[which];
+  if (b && batch_size(b) > PH_BATCH_BYTES) ph__flush(h); /* what it rests on goes first */
   return ph__batch(h, &m->out[which], types[which]);
 }
 
@@ -216,8 +229,9 @@ void ph__own_fact_gone(ph_hub *h, ph_fact *f) {
   if (!alone(h)) {
     ph_batch *b = ph__batch(h, &h->facts, PH_H_FACTS);
     f->state = 0;
+    ph_list_remove(&f->dirty);
     if (b) ph__batch_fact(h, b, f);
-    if (b && batch_size(b) > PH_BATCH_BYTES && ph__batch_send(h, &h->facts, NULL)) ph__oom(h);
+    if (b && batch_size(b) > PH_BATCH_BYTES) ph__flush(h);
   }
   ph__fact_drop(h, f);
 }
@@ -228,10 +242,9 @@ void ph__own_fact_gone(ph_hub *h, ph_fact *f) {
 static int flush_facts(ph_hub *h) {
   int err = 0;
   while (!ph_list_empty(&h->dirty_facts)) {
-    ph_fact *f = PH_CONTAINER(ph_list_pop(&h->dirty_facts), ph_fact, dirty);
     ph_batch *b = ph__batch(h, &h->facts, PH_H_FACTS);
     if (!b) return PH_ENOMEM;
-    ph__batch_fact(h, b, f);
+    ph__batch_fact(h, b, PH_CONTAINER(ph_list_pop(&h->dirty_facts), ph_fact, dirty));
     if (batch_size(b) > PH_BATCH_BYTES) {
       int e = ph__batch_send(h, &h->facts, NULL);
       if (e) err = e;

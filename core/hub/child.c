@@ -71,9 +71,11 @@ static void timer(ph_timer *t) {
   } else {
     return;
   }
-  if (err || c->state ==
-                 PH_CH_FAILED) /* again later; a failure to arm it is made good by the next event */
-    (void)!ph_timer_start(&h->sys->timers, t, ph_due(h->env, VERDICT_MS));
+  if (!err && c->state != PH_CH_FAILED) return;
+  /* it has just fired: there is room for it */
+  (void)!ph_timer_start(&h->sys->timers, t, ph_due(h->env, VERDICT_MS));
+
+  if (!err) ph__report_failed(h, c); /* the word or the answer may have been lost */
 }
 
 int ph__child_start(ph_hub *h, ph_row *r) {
@@ -107,6 +109,15 @@ void ph__child_backoff(ph_hub *h, ph_child *c) {
   ph__child_tell(c, PH_FACT_BACKOFF);
   if (ph_timer_start(&h->sys->timers, &c->timer, ph_due(h->env, ms)))
     enqueue(c); /* no memory to wait with */
+}
+
+void ph__children_mend(ph_hub *h) {
+  for (ph_list *l = h->children.next; l != &h->children; l = l->next) {
+    ph_child *c = PH_CONTAINER(l, ph_child, list);
+    if (c->state == PH_CH_FAILED && !ph_timer_armed(&c->timer) &&
+        ph_timer_start(&h->sys->timers, &c->timer, ph_due(h->env, VERDICT_MS)))
+      ph__oom(h);
+  }
 }
 
 /* ---- Starting */

@@ -57,30 +57,42 @@ static void mend(ph_timer *t) {
       ph__oom(h);
   }
   ph__place_homeless(h); /* a start may have failed for them */
+  ph__children_mend(h);
   if (h->ring_stale) ph__view_changed(h);
   ph__settle_check(h);
   ph__kick(h);
 }
 
-/* The held answers of this turn wait for one member's word that it has received all up to here. */
+/* Whose word counts as a second holder's: it is in the view and has all of ours; a leaver only if
+ * there is nobody else. */
+static ph_member *second_holder(ph_hub *h) {
+  ph_member *best = NULL;
+  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+    ph_member *m = PH_CONTAINER(l, ph_member, all);
+    if (m->included && m->ready && (!best || (best->leaving && !m->leaving))) best = m;
+  }
+  return best;
+}
+
+/* The held answers of this turn wait for one member's word that it has received all up to here,
+ * moves for every member's. */
 static void barrier(ph_hub *h) {
   uint64_t now = h->barrier++;
-  if (h->fence_wanted && h->hellos > 0) { /* every member's word, that of the barrier too */
-    h->fence_wanted = false;
-    h->barrier_sent = now;
-    if (ph__send_number(h, NULL, PH_H_ACKREQ, now)) ph__oom(h);
-  }
-  if (!h->barrier_wanted || h->others == 0) return;
-  if (!h->barrier_at)
-    for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
-      ph_member *m = PH_CONTAINER(l, ph_member, all);
-      if (m->included && (!h->barrier_at || (h->barrier_at->leaving && !m->leaving)))
-        h->barrier_at = m;
-    }
-  if (!h->barrier_at) return;
-  h->barrier_wanted = false;
+  bool all = h->fence_wanted && h->hellos > 0, one = h->barrier_wanted && h->others > 0;
+  if (one && !h->barrier_at) h->barrier_at = second_holder(h);
+  if (!h->barrier_at) one = false; /* READY kicks the hub */
+  if (!all && !one) return;
   h->barrier_sent = now;
-  if (ph__send_number(h, h->barrier_at, PH_H_ACKREQ, now)) ph__oom(h);
+  if (all) h->fence_wanted = false;
+  if (one) h->barrier_wanted = false;
+  if (h->barrier_at) h->barrier_asked = now;
+  if (ph__send_number(h, all ? NULL : h->barrier_at, PH_H_ACKREQ, now)) ph__oom(h);
+}
+
+void ph__barrier_lost(ph_hub *h, const ph_member *m) {
+  if (h->barrier_at != m) return;
+  h->barrier_at = NULL;
+  h->barrier_asked = 0;
 }
 
 static bool children_done(ph_hub *h) {

@@ -14,7 +14,7 @@
 #include "hub/hub.h"
 #include "hub/ring.h"
 
-enum { PH_BUCKETS = 1024, PH_BATCH_BYTES = 48 * 1024 };
+enum { PH_BUCKETS = 1024, PH_BATCH_BYTES = 48 * 1024, PH_BATCH_SPECS = 4 };
 
 enum {                  /* messages between hubs: [type, hub id, ...] */
        PH_H_HELLO = 64, /* strategies, text, started, answer wanted */
@@ -143,7 +143,7 @@ typedef struct ph_member {
   bool hello;            /* it runs the hub, with the same strategies */
   bool nohub;            /* it does not, or with other strategies */
   bool snap_ok, rows_ok; /* its facts, its rows are here */
-  bool ready;            /* it has everything of ours */
+  bool ready;            /* it has everything of ours since the link was last made */
   bool ready_sent;
   bool included; /* in the view */
   bool leaving;
@@ -168,8 +168,8 @@ typedef struct ph_batch { /* a message with tables of nodes and specs under cons
   ph_buf node_ids; /* uint32_t */
   ph_buf specs;
   uint32_t node_count, spec_count;
-  ph_spec *recent[4]; /* the specs last put in, and where */
-  uint32_t recent_at[4];
+  ph_spec *recent[PH_BATCH_SPECS]; /* the specs last put in, and where */
+  uint32_t recent_at[PH_BATCH_SPECS];
 } ph_batch;
 
 typedef enum ph_child_state {
@@ -327,9 +327,11 @@ struct ph_hub {
   /* requests */
   ph_list ops, known_ops, work, held, deferred;
   uint64_t next_counter;
-  uint64_t barrier; /* number of the flush under way: what changes now is covered by its
-                       acknowledgement */
-  uint64_t barrier_sent, barrier_acked;
+  uint64_t barrier;       /* number of the flush under way: what changes now is covered by its
+                             acknowledgement */
+  uint64_t barrier_sent;  /* the last that anyone was asked to acknowledge, */
+  uint64_t barrier_asked; /* that barrier_at was asked to, */
+  uint64_t barrier_acked; /* that a second holder has acknowledged */
   ph_member *barrier_at;
   bool barrier_wanted, fence_wanted;
 
@@ -357,7 +359,8 @@ void ph__kick(ph_hub *h);      /* a turn soon */
 void ph__oom(ph_hub *h);       /* something was lost for lack of memory: mended within a second */
 uint64_t ph__clock(ph_hub *h); /* next hybrid logical clock */
 void ph__clock_saw(ph_hub *h, uint64_t hlc);
-void ph__renamed(ph_hub *h); /* this node has a new name */
+void ph__renamed(ph_hub *h);                          /* this node has a new name */
+void ph__barrier_lost(ph_hub *h, const ph_member *m); /* this member's word will not come */
 /* ---- registry.c */
 ph_row *ph__row_find(ph_hub *h, const char *id, size_t n, uint64_t hash);
 ph_row *ph__row_get(ph_hub *h, const char *id, size_t n, uint64_t hash); /* NULL: no memory */
@@ -394,7 +397,7 @@ void ph__batch_free(ph_hub *h, ph_batch *b); /* NULL allowed */
 ph_batch *ph__batch(ph_hub *h, ph_batch **slot, uint64_t type);
 void ph__batch_number(ph_hub *h, ph_batch *b, ph_number num);
 uint32_t ph__batch_node(ph_batch *b, uint32_t node);
-uint32_t ph__batch_spec(ph_batch *b, ph_spec *spec);
+uint32_t ph__batch_spec(ph_hub *h, ph_batch *b, ph_spec *spec);
 void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r,
                    bool tombs); /* CHANGES: the whole row */
 void ph__batch_ended(ph_hub *h, ph_batch *b, const ph_row *r, ph_number num);
@@ -481,6 +484,7 @@ void ph__child_tell(ph_child *c, uint8_t state); /* its state, as this node's ru
 bool ph__children_slice(ph_hub *h); /* begins queued starts; true: there are more to begin */
 void ph__children_stop(ph_hub *h);  /* all of them */
 void ph__children_kill(ph_hub *h);
+void ph__children_mend(ph_hub *h); /* arms the timers that there was no memory for */
 extern const ph_behaviour ph__hub_behaviour;
 /* ---- move.c */
 void ph__move(ph_hub *h, ph_child *c);        /* to the node that the ring names */

@@ -46,7 +46,7 @@ void ph__move_cancel(ph_hub *h, ph_child *c) {
 static bool fenced(const ph_hub *h, const ph_child *c) {
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     const ph_member *m = PH_CONTAINER(l, ph_member, all);
-    if (m->hello && m->acked < c->fence) return false;
+    if (m->hello && (!m->ready || m->acked < c->fence)) return false;
   }
   return true;
 }

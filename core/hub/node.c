@@ -36,12 +36,17 @@ int ph_node_name(ph_node *n, const char *name, size_t len, uint64_t incarnation)
   return 0;
 }
 
-static void up(ph_node *n, uint64_t peer, uint64_t incarnation, const char *name, size_t len) {
+/* There was no memory to note that it is up: LINK_RESET says it again. */
+static void missed(ph_node *n, uint64_t peer) {
   const ph_port *port = &n->sys.port;
-  if (ph_sys_node_up(&n->sys, peer, name, len, incarnation)) {
-    (void)!port->command(port->ctx, PH_CMD_RESET, peer, 0, NULL, 0); /* it comes up again */
-    return;
-  }
+  n->missed = true;
+  (void)!port->command(port->ctx, PH_CMD_RESET, peer, 0, NULL, 0); /* else its next frame does it */
+}
+
+static void up(ph_node *n, uint64_t peer, uint64_t incarnation, const char *name, size_t len) {
+  int err = ph_sys_node_up(&n->sys, peer, name, len, incarnation);
+  if (err == PH_ENOMEM) missed(n, peer);
+  if (err) return;
   ph_nodeent *ent = ph_sys_peer(&n->sys, peer);
   for (ph_list *l = n->hubs.next; l != &n->hubs; l = l->next)
     ph__sync_node_up(PH_CONTAINER(l, ph_hub, all), ent);
@@ -57,9 +62,12 @@ static void down(ph_node *n, uint64_t peer, bool left) {
   if (n->on_node) n->on_node(n->on_node_ctx, false, ent->name, ent->name_len);
 }
 
-static void reset(ph_node *n, uint64_t peer) {
+static void reset(ph_node *n, uint64_t peer, uint64_t incarnation, const char *name, size_t len) {
   ph_nodeent *ent = ph_sys_peer(&n->sys, peer);
-  if (!ent) return;
+  if (!ent) {
+    up(n, peer, incarnation, name, len);
+    return;
+  }
   ph_sys_link_reset(&n->sys, peer);
   for (ph_list *l = n->hubs.next; l != &n->hubs; l = l->next)
     ph__sync_link_reset(PH_CONTAINER(l, ph_hub, all), ent);
@@ -87,6 +95,7 @@ static void frame(ph_node *n, uint64_t peer, const uint8_t *p, size_t len) {
   size_t id_len;
   ph_nodeent *from = ph_sys_peer(&n->sys, peer);
   ph_reader_init(&r, p, len);
+  if (!from && n->missed) missed(n, peer);
   if (!from || ph_r_array(&r, &fields) || fields == 0 || ph_r_uint(&r, &type)) {
     n->unknown_frames++;
     return;
@@ -123,7 +132,7 @@ void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint
     down(n, a, b == 1);
     break;
   case PH_EV_LINK_RESET:
-    reset(n, a);
+    reset(n, a, b, (const char *)p, len);
     break;
   case PH_EV_FRAME:
     frame(n, a, p, len);

@@ -28,6 +28,7 @@ typedef struct ph_node {
   ph_hub_host hub_host;
   ph_list hubs; /* ph_hub.all */
   uint64_t unknown_frames;
+  bool missed; /* there was once no memory for a node that came up */
   /* nodeup (up = true) and nodedown, for the user's monitors */
   void (*on_node)(void *ctx, bool up, const char *name, size_t n);
   void *on_node_ctx;

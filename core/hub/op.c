@@ -220,7 +220,7 @@ void ph__held_run(ph_hub *h) {
   while (!ph_list_empty(&h->held)) {
     ph_req *q = PH_CONTAINER(h->held.next, ph_req, held);
     if (!covered(h, q)) {
-      if (h->barrier_at && q->barrier <= h->barrier_sent) return; /* its word is on the way */
+      if (q->barrier <= h->barrier_asked || h->barrier_wanted) return; /* word is on the way */
       h->barrier_wanted = true;
       ph__kick(h);
       return;
@@ -369,7 +369,7 @@ static void req_send(ph_hub *h, ph_req *q) {
     ph_w_uint(&b->body, q->op->clock);
     return;
   }
-  ph_w_uint(&b->body, ph__batch_spec(b, q->spec));
+  ph_w_uint(&b->body, ph__batch_spec(h, b, q->spec));
   if (q->meta)
     ph_w_bin(&b->body, q->meta->data, q->meta->len);
   else

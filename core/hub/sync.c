@@ -222,12 +222,13 @@ static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   end_exchange(h, m);
   ph__facts_drop_all(h, m);
   ph__surveys_gone(h, m->node);
-  if (h->barrier_at == m) h->barrier_at = NULL;
+  ph__barrier_lost(h, m);
   meeting_check(h);
   if (was) {
     ph__view_changed(h);
     if (!h->freeing) ph__send_digest(h, NULL, false);
   }
+  if (!h->freeing) ph__held_run(h);
 }
 
 static void drop_deferred_of(ph_hub *h, const ph_nodeent *n) {
@@ -269,9 +270,9 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
     ph__sync_node_up(h, n);
     return;
   }
-  m->ready_sent = false;
+  m->snap_ok = m->rows_ok = m->ready = m->ready_sent = false;
   end_exchange(h, m);
-  if (h->barrier_at == m) h->barrier_at = NULL;
+  ph__barrier_lost(h, m);
   hello(h, m, true);
   ask_fence_again(h);
   ph__ops_view(h);
@@ -472,7 +473,9 @@ static int on_view(ph_hub *h, ph_member *m, ph_reader *r) {
   m->view = view;
   if (leaving != m->leaving) {
     m->leaving = leaving;
+    ph__barrier_lost(h, m); /* another one's word is better */
     if (m->included) ph__view_changed(h);
+    ph__held_run(h);
   }
   ph__view_check(h);
   return 0;
@@ -520,7 +523,8 @@ static int on_ack(ph_hub *h, ph_member *m, ph_reader *r) {
   if (ph_r_uint(r, &token)) return PH_EMALFORMED;
   if (token > h->barrier_sent || token <= m->acked) return 0;
   m->acked = token;
-  if (m == h->barrier_at && token > h->barrier_acked) {
+  bool counts = m->included && m->ready && (!m->leaving || m == h->barrier_at);
+  if (counts && token > h->barrier_acked) {
     h->barrier_acked = token;
     ph__held_run(h);
   }
@@ -530,6 +534,15 @@ static int on_ack(ph_hub *h, ph_member *m, ph_reader *r) {
 
 static void on_synced(ph_hub *h, ph_member *m) {
   m->rows_ok = true;
+  include_check(h);
+}
+
+/* It has all that was said before its link was last made, so what it acknowledges from now on it
+ * knows; what it was asked to acknowledge before may be lost. */
+static void on_ready(ph_hub *h, ph_member *m) {
+  m->ready = true;
+  if (!ph_list_empty(&h->holding)) h->fence_wanted = true;
+  ph__kick(h);
   include_check(h);
 }
 
@@ -559,8 +572,7 @@ static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
     on_synced(h, m);
     return 0;
   case PH_H_READY:
-    m->ready = true;
-    include_check(h);
+    on_ready(h, m);
     return 0;
   case PH_H_BYE:
     hub_gone(h, m, true);
@@ -597,42 +609,61 @@ void ph__sync_frame(ph_hub *h, ph_nodeent *n, uint64_t type, ph_reader *r) {
 
 /* ---- Sending in slices */
 
+/* Sends a slice; false: it could not, and the exchange ends: a new one follows once the link has
+ * been made again (ph__oom). */
+static bool send_slice(ph_hub *h, ph_member *m, ph_batch *b, bool whole) {
+  int err = ph__batch_send(h, &b, m);
+  ph__batch_free(h, b);
+  if (whole && !err) return true;
+  m->snapping = m->rows_wanted = false;
+  m->snap_at = NULL;
+  ph__oom(h);
+  return false;
+}
+
 static bool snap_slice(ph_hub *h, ph_member *m) {
   ph_batch *b = NULL;
   size_t bytes = 0;
-  while (m->snap_at && bytes < SLICE_BYTES) {
-    bytes += 24u + m->snap_at->row->id_len;
+  bool whole = true;
+  while (whole && m->snap_at && bytes < SLICE_BYTES) {
     ph_batch *x = ph__batch(h, &b, PH_H_FACTS);
+    whole = x != NULL;
     if (!x) break;
+    bytes += 24u + m->snap_at->row->id_len;
     ph__batch_fact(h, x, m->snap_at);
     m->snap_at = ph__own_fact_after(h, m->snap_at);
   }
-  if (ph__batch_send(h, &b, m)) ph__oom(h);
-  ph__batch_free(h, b);
+  if (!send_slice(h, m, b, whole)) return false;
   if (m->snap_at) return true;
   m->snapping = false;
   send_snap(h, m, false);
   return false;
 }
 
+/* the rows of one bucket */
+static bool bucket_rows(ph_hub *h, ph_batch **b, uint32_t i, size_t *bytes) {
+  for (ph_list *l = h->buckets[i].next; l != &h->buckets[i]; l = l->next) {
+    ph_row *r = PH_CONTAINER(l, ph_row, bucket);
+    if (!r->live && !r->ended) continue;
+    ph_batch *x = ph__batch(h, b, PH_H_CHANGES);
+    if (!x) return false;
+    ph__batch_row(h, x, r, true);
+    *bytes += 64 + r->id_len + (r->live ? r->live->spec->blob_len : 0);
+  }
+  return true;
+}
+
 static bool rows_slice(ph_hub *h, ph_member *m) {
   ph_batch *b = NULL;
   size_t bytes = 0;
-  for (; m->bucket_at < PH_BUCKETS && bytes < SLICE_BYTES; m->bucket_at++) {
+  bool whole = true;
+  for (; whole && m->bucket_at < PH_BUCKETS && bytes < SLICE_BYTES; m->bucket_at++) {
     uint32_t i = m->bucket_at;
     if (!(m->buckets[i / 8] & (1u << (i % 8)))) continue;
     m->buckets[i / 8] &= (uint8_t) ~(1u << (i % 8));
-    for (ph_list *l = h->buckets[i].next; l != &h->buckets[i]; l = l->next) {
-      ph_row *r = PH_CONTAINER(l, ph_row, bucket);
-      if (!r->live && !r->ended) continue;
-      ph_batch *x = ph__batch(h, &b, PH_H_CHANGES);
-      if (!x) return false; /* ph__oom has seen to it */
-      ph__batch_row(h, x, r, true);
-      bytes += 64 + r->id_len + (r->live ? r->live->spec->blob_len : 0);
-    }
+    whole = bucket_rows(h, &b, i, &bytes);
   }
-  if (ph__batch_send(h, &b, m)) ph__oom(h);
-  ph__batch_free(h, b);
+  if (!send_slice(h, m, b, whole)) return false;
   if (m->bucket_at < PH_BUCKETS) return true;
   m->rows_wanted = false;
   ph_buf out;

@@ -460,6 +460,54 @@ bool hs_quiet(hs *s, void *arg) {
   return true;
 }
 
+static void dump_row(hs *s, const ph_hub *h, const ph_row *r) {
+  static const char *const states[] = {"?", "starting", "running", "stopping", "backoff", "failed"};
+  int ended = 0;
+  for (const ph_ended *e = r->ended; e; e = e->next) ended++;
+  fprintf(stderr, "  %.*s: runs %d, child %d, reqs %d, ended %d", (int)r->id_len, r->id,
+          (int)s->runs[id_of(r->id, r->id_len)], r->child ? r->child->state : -1, r->reqs != NULL,
+          ended);
+  for (const ph_intent *in = r->live; in; in = in->next)
+    fprintf(stderr, ", live %s %llx%s%s", h->sys->nodes[in->num.node]->name,
+            (unsigned long long)in->num.counter, in->confirmed ? " confirmed" : "",
+            in->fresh ? " fresh" : "");
+  for (const ph_fact *f = r->facts; f; f = f->next)
+    fprintf(stderr, ", %s at %s of %s %llx", states[f->state], f->owner->node->name,
+            h->sys->nodes[f->num.node]->name, (unsigned long long)f->num.counter);
+  fprintf(stderr, "\n");
+}
+
+void hs_dump(hs *s) {
+  for (int i = 0; i < s->count; i++) {
+    ph_hub *h = s->n[i].up ? s->n[i].hub : NULL;
+    if (!h) continue;
+    fprintf(stderr,
+            "n%d: agreed %d settled %d meeting %d others %zu view %llx top %llx live %zu children "
+            "%zu moving %zu starting %zu ops %d dirty %d homeless %d lossy %d\n",
+            i, h->agreed, h->settled, h->meeting, h->others, (unsigned long long)h->view,
+            (unsigned long long)h->top, h->live_count, h->child_count, h->moving, h->starting,
+            !ph_list_empty(&h->ops), !ph_list_empty(&h->dirty), !ph_list_empty(&h->homeless),
+            h->lossy);
+    for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+      const ph_member *m = PH_CONTAINER(l, ph_member, all);
+      fprintf(stderr,
+              "  %s: hello %d nohub %d snap %d rows %d ready %d included %d leaving %d view %llx\n",
+              m->node->name, m->hello, m->nohub, m->snap_ok, m->rows_ok, m->ready, m->included,
+              m->leaving, (unsigned long long)m->view);
+    }
+    int shown = 0;
+    for (size_t b = 0; b < PH_BUCKETS; b++)
+      for (ph_list *l = h->buckets[b].next; l != &h->buckets[b]; l = l->next) {
+        ph_row *r = PH_CONTAINER(l, ph_row, bucket);
+        bool fine = r->live ? !r->live->next && r->facts && !r->facts->next &&
+                                  r->facts->state == PH_FACT_RUNNING &&
+                                  r->facts->owner == ph__first(h, r->hash)
+                            : !r->facts && s->runs[id_of(r->id, r->id_len)] == 0;
+        if (!fine && shown++ < 10) dump_row(s, h, r);
+      }
+  }
+}
+
 int hs_known(hs *s, int node) {
   return (int)ph_hub_count(s->n[node].hub);
 }

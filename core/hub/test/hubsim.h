@@ -82,6 +82,7 @@ bool hs_until(hs *s, bool (*cond)(hs *s, void *arg), void *arg, uint64_t ms);
 bool hs_formed(hs *s, void *arg); /* all views are equal and agreed */
 bool hs_quiet(
     hs *s, void *arg); /* formed, registries equal, every child exactly once where the ring says */
+void hs_dump(hs *s);   /* to stderr: why it is not quiet */
 
 /* an operation over ids [from, from + n), by start function; hs_start and hs_stop may return
  * PH_ENOMEM */

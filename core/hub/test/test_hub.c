@@ -17,16 +17,7 @@ static void end(hs *s) {
 
 static void expect_quiet(hs *s, int children) {
   bool quiet = hs_until(s, hs_quiet, NULL, 120000);
-  if (!quiet)
-    for (int i = 0; i < s->count; i++)
-      if (s->n[i].up && s->n[i].hub) {
-        ph_hub *h = s->n[i].hub;
-        fprintf(stderr,
-                "n%d: agreed %d settled %d others %zu live %zu children %zu dirty %d moving %zu "
-                "homeless %d\n",
-                i, h->agreed, h->settled, h->others, h->live_count, h->child_count,
-                !ph_list_empty(&h->dirty), h->moving, !ph_list_empty(&h->homeless));
-      }
+  if (!quiet) hs_dump(s);
   assert_true(quiet);
   for (int i = 0; i < s->count; i++)
     if (s->n[i].up && s->n[i].hub) assert_int_equal(hs_known(s, i), children);
