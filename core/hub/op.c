@@ -9,7 +9,8 @@
 #include "hub/internal.h"
 
 enum { SLICE_ROWS = 2048, TURN_ROWS = 128, REPEAT_MS = 3000, ARENA = 64 * 1024 };
-enum { PHASE_NEW, PHASE_ASKED, PHASE_HELD, PHASE_FINAL };
+/* WAITS: a stop that this node asked for after a start which is not known yet */
+enum { PHASE_NEW, PHASE_WAITS, PHASE_ASKED, PHASE_HELD, PHASE_FINAL };
 
 typedef struct chunk {
   struct chunk *next;
@@ -278,9 +279,12 @@ static void check_start(ph_hub *h, ph_req *q, ph_row *r) {
   }
 }
 
+static void stop_ready(ph_hub *h, ph_req *q);
+
 void ph__req_row_changed(ph_hub *h, ph_row *r) {
   for (ph_req *q = r->reqs, *next; q; q = next) {
     next = q->next_of_row;
+    if (q->phase == PHASE_WAITS) stop_ready(h, q);
     if (q->phase != PHASE_ASKED) continue;
     if (q->op->kind == PH_OP_START)
       check_start(h, q, r);
@@ -377,12 +381,16 @@ static void req_send(ph_hub *h, ph_req *q) {
   ph_w_bool(&b->body, q->op->proposal);
 }
 
-static void req_begin(ph_hub *h, ph_req *q) {
-  uint64_t hash = ph_ring_hash(q->id, q->id_len);
-  ph_row *r = q->op->kind == PH_OP_STOP ? ph__row_find(h, q->id, q->id_len, hash)
-                                        : ph__row_get(h, q->id, q->id_len, hash);
-  if (!r || (q->op->kind == PH_OP_STOP && !r->live)) {
-    (void)settle_error(h, q, q->op->kind == PH_OP_STOP ? PH_ENOTFOUND : PH_ENOMEM);
+static void row_wait(ph_row *r, ph_req *q) {
+  q->row = r;
+  q->next_of_row = r->reqs;
+  r->reqs = q;
+}
+
+static void start_begin(ph_hub *h, ph_req *q) {
+  ph_row *r = ph__row_get(h, q->id, q->id_len, ph_ring_hash(q->id, q->id_len));
+  if (!r) {
+    (void)settle_error(h, q, PH_ENOMEM);
     return;
   }
   if (is_start(q->op) && r->live) {
@@ -390,12 +398,64 @@ static void req_begin(ph_hub *h, ph_req *q) {
     (void)settle_error(h, q, PH_EALREADY);
     return;
   }
-  if (q->op->kind == PH_OP_STOP && r->facts) q->node = r->facts->owner->node;
-  q->row = r;
-  q->next_of_row = r->reqs;
-  r->reqs = q;
+  row_wait(r, q);
   q->phase = PHASE_ASKED;
   req_send(h, q);
+}
+
+/* does a start that this node asked for before that stop have no answer yet? */
+static bool start_before(const ph_row *r, const ph_req *stop) {
+  for (const ph_req *q = r ? r->reqs : NULL; q; q = q->next_of_row)
+    if (is_start(q->op) && q->op->base < stop->op->base) return true;
+  return false;
+}
+
+/* a start that it asked for before that stop, and whose turn has not come: it comes now */
+static void hurry_start(ph_hub *h, const ph_req *stop) {
+  id_key k = {stop->id, stop->id_len};
+  uint64_t hash = ph_hash(stop->id, stop->id_len, h->seed);
+  for (ph_list *l = h->work.next; l != &h->work; l = l->next) {
+    ph_op *op = PH_CONTAINER(l, ph_op, work);
+    if (!is_start(op) || op->cursor == op->count || op->base > stop->op->base) continue;
+    ph_req *q = ph_index_find(&op->ids, hash, same_id, &k);
+    if (!q || q->phase != PHASE_NEW) continue;
+    start_begin(h, q);
+    return;
+  }
+}
+
+static void stop_ready(ph_hub *h, ph_req *q) {
+  if (q->row->live) {
+    if (q->row->facts) q->node = q->row->facts->owner->node;
+    q->phase = PHASE_ASKED;
+    req_send(h, q);
+  } else if (!start_before(q->row, q)) {
+    (void)settle_error(h, q, PH_ENOTFOUND);
+  }
+}
+
+static void stop_begin(ph_hub *h, ph_req *q) {
+  uint64_t hash = ph_ring_hash(q->id, q->id_len);
+  ph_row *r = ph__row_find(h, q->id, q->id_len, hash);
+  if (!r || !r->live) {
+    hurry_start(h, q);
+    r = ph__row_find(h, q->id, q->id_len, hash);
+  }
+  if (!r || (!r->live && !start_before(r, q))) {
+    (void)settle_error(h, q, PH_ENOTFOUND);
+    return;
+  }
+  row_wait(r, q);
+  q->phase = PHASE_WAITS;
+  stop_ready(h, q);
+}
+
+static void req_begin(ph_hub *h, ph_req *q) {
+  if (q->phase != PHASE_NEW) return;
+  if (q->op->kind == PH_OP_START)
+    start_begin(h, q);
+  else
+    stop_begin(h, q);
 }
 
 /* ---- The work on operations, in slices */
@@ -478,7 +538,7 @@ static step op_step(ph_hub *h, ph_op *op) {
   }
   if (op->expire < op->count) { /* withdrawn, then an error */
     ph_req *q = &op->rows[op->expire++];
-    if (q->phase != PHASE_NEW && q->phase != PHASE_ASKED) return STEP;
+    if (q->phase > PHASE_ASKED) return STEP;
     if (settle_error(h, q, op->over)) return STEP;
     op->expire--;
     return BLOCKED;
@@ -498,7 +558,8 @@ bool ph__ops_slice(ph_hub *h) {
   ph_list blocked;
   ph_list_init(&blocked);
   for (size_t left = SLICE_ROWS; left > 0 && !ph_list_empty(&h->work);) {
-    if (left % TURN_ROWS == 0) ph_list_push(&h->work, ph_list_pop(&h->work)); /* the next one */
+    if (left % TURN_ROWS == 0 && left < SLICE_ROWS)
+      ph_list_push(&h->work, ph_list_pop(&h->work)); /* the next one */
     ph_op *op = PH_CONTAINER(h->work.next, ph_op, work);
     step done = op_step(h, op);
     left--;
