@@ -108,8 +108,10 @@ end
 local function command_of(file, seconds, env)
   local program
   if file:find("_spec%.lua$") then
-    program = ("busted --lua=%s -v -o TAP %s")
-      :format(quote(LUA), quote(file))
+    -- busted starts the interpreter it is told to use by system(), which TSan's runtime does not bear
+    local busted = SAN == "" and "busted --lua=" .. quote(LUA)
+      or quote(LUA) .. ' "$(command -v busted)" --ignore-lua'
+    program = busted .. " -v -o TAP " .. quote(file)
   else
     program = quote(file)
   end
