@@ -266,7 +266,6 @@ void ph_hub_stop(ph_hub *h, void (*done)(void *ctx), void *ctx) {
   h->stop_deadline = ph_due(h->env, h->cfg.shutdown_timeout);
   ph__ops_over(h, PH_ENOTALIVE);
   ph__routes_end(h);
-  ph_index_init(&h->pendings, h->env);
   ph__view_changed(h);
   arm(h, &h->tick, ph_due(h->env, LEAVE_ASK_MS));
   ph__kick(h);
@@ -287,6 +286,7 @@ void ph_hub_free(ph_hub *h) {
   ph__batch_free(h, h->changes);
   ph__batch_free(h, h->facts);
   ph_index_deinit(&h->tokens);
+  ph_index_deinit(&h->pendings);
   ph_ring_deinit(&h->ring);
   ph_specs_deinit(&h->specs);
   if (h->proc) {

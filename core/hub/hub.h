@@ -135,11 +135,12 @@ typedef struct ph_route {
   ph_timer timer;
   ph_hub *hub;
   struct ph_pending *pending;
-  /* pid != 0: send there; else err: PH_ENOCHILD, PH_ETIMEOUT, PH_ENOTALIVE */
+  /* pid != 0: send there; else err: PH_ENOCHILD, PH_ETIMEOUT, PH_ENOTALIVE. It must not free the
+   * hub. */
   void (*done)(struct ph_route *r, int err, ph_pid pid);
 } ph_route;
 /* PH_OK with *pid when it is known now and nobody waits before; else PH_EAGAIN: r->done comes
- * later. PH_ENOMEM. */
+ * later. PH_ENOCHILD, PH_ENOTALIVE, PH_ENOMEM. */
 int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *r,
                  ph_pid *pid) PH_MUST_CHECK;
 void ph_route_cancel(ph_route *r); /* done will not be called */

@@ -269,6 +269,7 @@ typedef struct ph_pending { /* by-id messages that wait for one id */
   ph_list ready; /* in hub->routed: to be looked at in this turn */
   bool asking;   /* unknown here: its arbiter was asked */
   bool own;      /* an operation of this node is about to start it */
+  bool answering;
   uint16_t id_len;
   char id[];
 } ph_pending;

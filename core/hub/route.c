@@ -27,22 +27,32 @@ static void drop(ph_hub *h, ph_pending *p) {
   ph_free(h->env, p);
 }
 
-static bool idle(const ph_pending *p) {
-  return ph_list_empty(&p->routes) && ph_list_empty(&p->mail);
+static void look_again(ph_hub *h, ph_pending *p) {
+  if (ph_list_empty(&p->ready)) ph_list_push(&h->routed, &p->ready);
+  ph__kick(h);
 }
 
+static void drop_if_idle(ph_hub *h, ph_pending *p) {
+  if (!p->answering && ph_list_empty(&p->routes) && ph_list_empty(&p->mail)) drop(h, p);
+}
+
+/* p stays until all have their answer: a `done` may cancel another route, or ask for one more,
+ * which then waits behind those that were there before */
 static void answer(ph_hub *h, ph_pending *p, int err, ph_pid pid) {
   ph_list routes, *l;
+  if (p->answering) return;
+  p->answering = true;
   ph_list_init(&routes);
   ph_list_move(&routes, &p->mail);
   ph_list_move(&routes, &p->routes);
-  drop(h, p);
   while ((l = ph_list_pop(&routes))) {
     ph_route *r = PH_CONTAINER(l, ph_route, list);
     ph_timer_stop(&h->sys->timers, &r->timer);
     r->pending = NULL;
     r->done(r, err, pid);
   }
+  p->answering = false;
+  drop_if_idle(h, p);
 }
 
 static void ask(ph_hub *h, ph_pending *p) {
@@ -51,8 +61,7 @@ static void ask(ph_hub *h, ph_pending *p) {
   if (!to || to == &h->self) {
     if (h->agreed) { /* this node would know it */
       p->asking = false;
-      if (ph_list_empty(&p->ready)) ph_list_push(&h->routed, &p->ready);
-      ph__kick(h);
+      look_again(h, p);
     }
     return;
   }
@@ -70,9 +79,7 @@ static void await_own(ph_hub *h, ph_pending *p) {
 
 void ph__route_own(ph_hub *h, const char *id, size_t n) {
   ph_pending *p = ph_index_count(&h->pendings) ? find(h, id, n, ph_ring_hash(id, n)) : NULL;
-  if (!p || !p->own || !ph_list_empty(&p->ready)) return;
-  ph_list_push(&h->routed, &p->ready);
-  ph__kick(h);
+  if (p && p->own) look_again(h, p);
 }
 
 static void try_answer(ph_hub *h, ph_pending *p) {
@@ -91,7 +98,7 @@ static void timeout(ph_timer *t) {
   ph_pending *p = r->pending;
   ph_list_remove(&r->list);
   r->pending = NULL;
-  if (idle(p)) drop(r->hub, p);
+  drop_if_idle(r->hub, p);
   r->done(r, PH_ETIMEOUT, 0);
 }
 
@@ -114,6 +121,7 @@ static ph_pending *pending_new(ph_hub *h, const char *id, size_t n, uint64_t has
 int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *r, ph_pid *pid) {
   uint64_t hash = ph_ring_hash(id, len);
   if (len == 0 || len > PH_MAX_ID) return PH_ENOCHILD;
+  if (h->freeing) return PH_ENOTALIVE;
   ph_pending *p = find(h, id, len, hash);
   ph_row *row = ph__row_find(h, id, len, hash);
   if (row && !row->live) row = NULL;
@@ -132,12 +140,13 @@ int ph_hub_route(ph_hub *h, const char *id, size_t len, uint64_t due, ph_route *
   }
   ph_timer_init(&r->timer, timeout);
   if (ph_timer_start(&h->sys->timers, &r->timer, due)) {
-    if (idle(p)) drop(h, p);
+    drop_if_idle(h, p);
     return PH_ENOMEM;
   }
   r->hub = h;
   r->pending = p;
   ph_list_push(&p->routes, &r->list);
+  if (p->answering) look_again(h, p);
   return PH_EAGAIN;
 }
 
@@ -185,7 +194,7 @@ void ph_route_cancel(ph_route *r) {
   ph_timer_stop(&r->hub->sys->timers, &r->timer);
   ph_list_remove(&r->list);
   r->pending = NULL;
-  if (idle(p)) drop(r->hub, p);
+  drop_if_idle(r->hub, p);
 }
 
 void ph__route_row(ph_hub *h, ph_row *r) {
@@ -215,11 +224,13 @@ void ph__routes_run(ph_hub *h) {
 }
 
 void ph__routes_end(ph_hub *h) {
+  ph_index_iter it = {0};
+  ph_list all, *l;
   ph_pending *p;
-  for (;;) {
-    ph_index_iter it = {0};
-    if (!(p = ph_index_next(&h->pendings, &it))) break;
-    answer(h, p, PH_ENOTALIVE, 0);
+  ph_list_init(&all);
+  while ((p = ph_index_next(&h->pendings, &it))) {
+    ph_list_remove(&p->ready);
+    ph_list_push(&all, &p->ready);
   }
-  ph_index_deinit(&h->pendings);
+  while ((l = ph_list_pop(&all))) answer(h, PH_CONTAINER(l, ph_pending, ready), PH_ENOTALIVE, 0);
 }

@@ -93,6 +93,7 @@ void ph__view_check(ph_hub *h) {
   h->agreed = agreed;
   if (!agreed) return;
   ph__deferred_run(h);
+  ph__route_view(h);
   ph__place_agreed(h);
   ph__kick(h);
 }
@@ -256,13 +257,6 @@ void ph__sync_node_down(ph_hub *h, ph_nodeent *n, bool left) {
   ph__held_run(h);
 }
 
-/* Moves wait for every member's word: the question was lost, or went out before the member came. */
-static void ask_fence_again(ph_hub *h) {
-  if (ph_list_empty(&h->holding)) return;
-  h->fence_wanted = true;
-  ph__kick(h);
-}
-
 /* frames may have been lost either way: greet again, which sends everything that is needed */
 void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   ph_member *m = ph__member(h, n);
@@ -274,8 +268,8 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   end_exchange(h, m);
   ph__barrier_lost(h, m);
   hello(h, m, true);
-  ask_fence_again(h);
   ph__ops_view(h);
+  ph__route_view(h);
   ph__surveys_again(h);
   ph__held_run(h);
 }
@@ -352,10 +346,7 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
     return 0;
   }
   if (h->state) return 0;
-  if (!m->hello) {
-    h->hellos++;
-    ask_fence_again(h);
-  }
+  if (!m->hello) h->hellos++;
   m->hello = true;
   m->nohub = false;
   no_longer_gone(h, m->node);
