@@ -41,7 +41,7 @@ local function environment(logdir, is_spec, mark)
   if SAN ~= "" then
     -- specs look at memory: what was freed may not stay for long
     local options = ("halt_on_error=1:log_path=\"%s/sanitizer.%s\""):format(logdir, mark)
-    add("ASAN_OPTIONS", options .. ":detect_leaks=" .. (is_spec and "0:quarantine_size_mb=16" or "1"))
+    add("ASAN_OPTIONS", options .. ":detect_leaks=" .. (is_spec and "0:quarantine_size_mb=4" or "1"))
     add("UBSAN_OPTIONS", options .. ":print_stacktrace=1")
     add("TSAN_OPTIONS", options)
     if is_spec then
