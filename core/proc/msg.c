@@ -47,6 +47,7 @@ void ph_deliver(ph_proc *p, ph_msg *m) {
   *p->mailbox.tail = m;
   p->mailbox.tail = &m->next;
   p->mailbox.count++;
+  p->mailbox.bytes += m->len;
   ph_ready(p);
 }
 
@@ -56,15 +57,20 @@ static ph_msg *take(ph_msgq *q, ph_msg **at) {
   *at = m->next;
   if (!*at) q->tail = at;
   q->count--;
+  q->bytes -= m->len;
   return m;
 }
 
 ph_msg *ph_recv(ph_proc *p) {
-  return take(&p->mailbox, &p->mailbox.head);
+  ph_msg *m = take(&p->mailbox, &p->mailbox.head);
+  ph__flow_taken(p);
+  return m;
 }
 
 ph_msg *ph_recv_at(ph_proc *p, ph_msg *prev) {
-  return take(&p->mailbox, prev ? &prev->next : &p->mailbox.head);
+  ph_msg *m = take(&p->mailbox, prev ? &prev->next : &p->mailbox.head);
+  ph__flow_taken(p);
+  return m;
 }
 
 void ph_unrecv(ph_proc *p, ph_msg *m) {
@@ -72,6 +78,7 @@ void ph_unrecv(ph_proc *p, ph_msg *m) {
   if (!m->next) p->mailbox.tail = &m->next;
   p->mailbox.head = m;
   p->mailbox.count++;
+  p->mailbox.bytes += m->len;
 }
 
 int ph__w_value(ph_sys *s, ph_buf *b, const ph_msg *m) {
@@ -120,7 +127,7 @@ static bool travels(const ph_msg *m) {
 
 static int send_remote(ph_sys *s, ph_nodeent *e, const ph__dest *to, ph_msg *m, bool force) {
   if (!travels(m)) return PH_EINVAL;
-  if (e->xoff && !force) return PH_EBUSY;
+  if (!force && (e->xoff || ph__flow_full(s, ph__flow_key(e, to)))) return PH_EBUSY;
   int rc = ph__tell_send(s, e, to, m);
   if (rc == 0) ph_msg_free(s, m);
   return rc;

@@ -56,6 +56,8 @@ static ph_nodeent *ent_new(ph_sys *s, const char *name, size_t n, uint64_t incar
   ph_list_init(&e->in);
   ph_list_init(&e->links);
   ph_list_init(&e->blocked);
+  ph_list_init(&e->full);
+  ph_list_init(&e->throttles);
   ph_list_init(&e->lossy);
   return e;
 }
@@ -177,6 +179,7 @@ void ph_sys_node_down(ph_sys *s, uint64_t peer) {
   e->xoff = false;
   ph_list_remove(&e->lossy);
   wake_blocked(e, PH_ENOCONN);
+  ph__flow_lost(s, e, PH_ENOCONN);
   ph__monitors_lost(s, e);
   ph__links_lost(s, e);
 }
@@ -188,6 +191,7 @@ void ph_sys_link_reset(ph_sys *s, uint64_t peer) {
   ph_nodeent *e = ph_sys_peer(s, peer);
   if (!e) return;
   ph_list_remove(&e->lossy);
+  ph__flow_lost(s, e, 0);
   ph__monitors_lost(s, e);
   ph__links_lost(s, e);
 }

@@ -69,6 +69,7 @@ void ph_exit(ph_proc *p, ph_bytes *reason) {
   if (p->on_exit) p->on_exit(p, p->owner, reason);
   ph__links_end(p, reason);
   ph__monitors_end(p, reason);
+  ph__flow_open(p); /* the dead take everything */
   free_record(p);
   ph_bytes_unref(s->env, reason);
 }

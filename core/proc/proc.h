@@ -56,14 +56,16 @@ typedef struct ph_nodeent {
   char *name;
   size_t name_len;
   uint64_t incarnation;
-  uint32_t index;  /* in pids */
-  uint64_t peer;   /* the cluster's number while it is up, 0 while down or self */
-  bool xoff;       /* more than a window waits to be sent there */
-  ph_list out;     /* ph_refobj.node of monitors and calls of ours into that node */
-  ph_list in;      /* ph_refobj.node of that node's monitors on our processes */
-  ph_list links;   /* ph_link.node of our links into that node */
-  ph_list blocked; /* ph_waiter.blocked: senders that wait for XON */
-  ph_list lossy;   /* in ph_sys.lossy: something was lost, its link has yet to be reset */
+  uint32_t index;    /* in pids */
+  uint64_t peer;     /* the cluster's number while it is up, 0 while down or self */
+  bool xoff;         /* more than a window waits to be sent there */
+  ph_list out;       /* ph_refobj.node of monitors and calls of ours into that node */
+  ph_list in;        /* ph_refobj.node of that node's monitors on our processes */
+  ph_list links;     /* ph_link.node of our links into that node */
+  ph_list blocked;   /* ph_waiter.blocked: senders that wait for XON */
+  ph_list full;      /* processes there whose mailbox has no room */
+  ph_list throttles; /* ph__throttle.node: processes here that told that node so */
+  ph_list lossy;     /* in ph_sys.lossy: something was lost, its link has yet to be reset */
 } ph_nodeent;
 
 /* ---- Messages ------------------------------------------------------------------------------ */
@@ -100,6 +102,7 @@ typedef struct ph_msg {
 typedef struct ph_msgq {
   ph_msg *head, **tail;
   size_t count;
+  size_t bytes; /* of the packed values among them */
 } ph_msgq;
 
 /* ---- Processes ----------------------------------------------------------------------------- */
@@ -125,6 +128,7 @@ typedef struct ph_proc {
   const ph_behaviour *bh;
   ph_pid pid;
   ph_msgq mailbox;
+  struct ph__throttle *throttled; /* nodes that were told that there is no room */
   struct ph_proc *rq_next;
   ph_bytes *killed; /* exit signal that has yet to end it */
   ph_list links;    /* ph_link.proc */
@@ -207,6 +211,7 @@ typedef struct ph_sys {
   ph_index refs;     /* by ref */
   ph_index links;    /* one record of each link, by the pair of pids */
   ph_index names;
+  ph_index full; /* remote processes whose mailbox has no room, by pid */
   uint64_t next_serial, next_ref, seed;
   ph_proc *rq_head, **rq_tail;
   size_t runnable;
@@ -274,8 +279,9 @@ void ph_unrecv(ph_proc *p, ph_msg *m);  /* back to the front */
  * head */
 ph_msg *ph_recv_at(ph_proc *p, ph_msg *prev);
 /* to a local or remote pid; a remote one needs form BYTES (a HOST word is packed by host.pack).
- * PH_EBUSY: the way there is full: wait with ph_wait_xon and send again (m is still the caller's).
- * `force`: replies and system messages pass. Errors free nothing: m stays the caller's. */
+ * PH_EBUSY: the way there, or its mailbox, is full: wait with ph_wait_room and send again (m is
+ * still the caller's). `force`: replies and system messages pass. Errors free nothing: m stays the
+ * caller's. */
 int ph_send(ph_sys *s, ph_pid to, ph_msg *m, bool force) PH_MUST_CHECK;
 /* to a name on a node (NULL, 0: this one): PH_ENOPROC when the name is local and unknown,
  * PH_ENOCONN */
@@ -297,7 +303,11 @@ void ph_wake(ph_waiter *w, int err,
              ph_msg *m); /* done is called soon; a second wake is ignored (m is freed) */
 ph_waiter *ph_waiter_find(ph_sys *s, ph_ref ref); /* NULL when it does not wait any more */
 void ph_wait_cancel(ph_waiter *w);                /* done will not be called */
+/* for room on the way to a node, or on the way to and in the mailbox of a remote process */
 int ph_wait_xon(ph_waiter *w, ph_nodeent *node, uint64_t due) PH_MUST_CHECK;
+int ph_wait_room(ph_waiter *w, ph_pid to, uint64_t due) PH_MUST_CHECK;
+int ph_wait_room_named(ph_waiter *w, const char *name, size_t n, ph_nodeent *node,
+                       uint64_t due) PH_MUST_CHECK;
 
 /* Calls: m is a CALL or STOP message; sets its from and ref, monitors the target, waits for the
  * reply. A dead target gives PH_ENOPROC, one that ends PH_EEXIT, a lost node PH_ENOCONN, all by

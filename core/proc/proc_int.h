@@ -64,16 +64,38 @@ void ph__waiter_forget(ph_waiter *w); /* the system ends; the index of refs is l
 /* after.c */
 void ph__after_free(ph_sys *s, ph_refobj *o);
 
-/* name.c */
-void ph__names_end(ph_proc *p);
-
-/* tell.c: frames to a node that is up */
-enum { PH__BY_ID = 16 };  /* beside the class in SEND: ph_msg.by_id */
 typedef struct ph__dest { /* a process there: by serial, or by name when name != NULL */
   uint64_t serial;
   const char *name;
   size_t n;
 } ph__dest;
+
+/* flow.c */
+typedef struct ph__throttle {
+  struct ph__throttle *next; /* of the process */
+  ph_list node;              /* in ph_nodeent.throttles */
+  ph_proc *p;
+  ph_nodeent *e;
+  size_t n; /* of the registered name by which that node sends; 0: by pid */
+  char name[];
+} ph__throttle;
+void ph__flow_arrived(ph_sys *s, ph_nodeent *e, ph_proc *p,
+                      const ph__dest *by); /* a message from that node */
+void ph__flow_taken(ph_proc *p);           /* a message left the mailbox */
+void ph__flow_open(ph_proc *p);            /* who was held back may go on */
+uint64_t ph__flow_key(const ph_nodeent *e,
+                      const ph__dest *to); /* names a process there; no name is a pid */
+bool ph__flow_full(ph_sys *s, uint64_t key);
+int ph__flow_told(ph_sys *s, ph_nodeent *e, const ph__dest *who, bool on);
+ph_list *ph__flow_waiters(ph_sys *s, uint64_t key); /* NULL: there is room */
+void ph__flow_deinit(ph_sys *s);
+void ph__flow_lost(ph_sys *s, ph_nodeent *e, int err);
+
+/* name.c */
+void ph__names_end(ph_proc *p);
+
+/* tell.c: frames to a node that is up */
+enum { PH__BY_ID = 16 }; /* beside the class in SEND: ph_msg.by_id */
 int ph__tell_send(ph_sys *s, ph_nodeent *e, const ph__dest *to, const ph_msg *m) PH_MUST_CHECK;
 int ph__tell_call(ph_sys *s, ph_nodeent *e, const ph__dest *to, const ph_msg *m) PH_MUST_CHECK;
 int ph__tell_reply(ph_sys *s, ph_nodeent *e, ph_ref ref, const ph_msg *m) PH_MUST_CHECK;
@@ -82,6 +104,7 @@ int ph__tell_monitor(ph_sys *s, ph_nodeent *e, const ph__dest *to, ph_pid watche
 /* These have nobody to return an error to. */
 void ph__tell_demonitor(ph_sys *s, ph_nodeent *e, ph_ref ref);
 void ph__tell_down(ph_sys *s, ph_nodeent *e, ph_ref ref, ph_bytes *reason, uint64_t serial);
+int ph__tell_xoff(ph_sys *s, ph_nodeent *e, const ph__dest *who, bool on) PH_MUST_CHECK;
 int ph__tell_link(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from) PH_MUST_CHECK;
 void ph__tell_unlink(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from);
 int ph__tell_exit(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from, bool kill,

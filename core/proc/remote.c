@@ -20,9 +20,12 @@ static int r_class(ph_reader *r, bool call, ph_class *out, bool *by_id) {
 }
 
 /* a serial or a registered name: the process, NULL when there is none */
-static int r_dest(ph_sys *s, ph_reader *r, ph_proc **out) {
+static int r_dest(ph_sys *s, ph_reader *r, ph_proc **out, ph__dest *by) {
   ph_token t;
   if (ph_r_next(r, &t)) return PH_EMALFORMED;
+  *by = (ph__dest){0};
+  if (t.type == PH_T_UINT) by->serial = t.u;
+  if (t.type == PH_T_STR) *by = (ph__dest){.name = (const char *)t.ptr, .n = t.len};
   if (t.type == PH_T_UINT)
     *out = ph__proc_at(s, t.u);
   else if (t.type == PH_T_STR)
@@ -64,19 +67,20 @@ static ph_refobj *awaited(ph_sys *s, const ph_nodeent *e, uint64_t serial) {
 }
 
 static int on_send(ph_sys *s, ph_nodeent *e, ph_reader *r) {
-  (void)e;
   ph_proc *to;
   ph_class cls;
   bool by_id;
   const uint8_t *p;
   size_t n;
-  if (r_dest(s, r, &to) || r_class(r, false, &cls, &by_id) || ph_r_value(r, &p, &n))
+  ph__dest by;
+  if (r_dest(s, r, &to, &by) || r_class(r, false, &cls, &by_id) || ph_r_value(r, &p, &n))
     return PH_EMALFORMED;
   if (!to) return 0;
   ph_msg *m = message(s, cls, p, n);
   if (!m) return PH_ENOMEM;
   m->by_id = by_id;
   ph_deliver(to, m);
+  ph__flow_arrived(s, e, to, &by);
   return 0;
 }
 
@@ -101,7 +105,8 @@ static int on_call(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   uint64_t serial;
   const uint8_t *p;
   size_t n;
-  if (r_dest(s, r, &to) || r_class(r, true, &cls, &by_id) || r_from(e, r, &from) ||
+  ph__dest by;
+  if (r_dest(s, r, &to, &by) || r_class(r, true, &cls, &by_id) || r_from(e, r, &from) ||
       r_serial(r, &serial) || ph_r_value(r, &p, &n))
     return PH_EMALFORMED;
   ph_ref ref = peers_ref(e, serial);
@@ -140,7 +145,8 @@ static int on_reply(ph_sys *s, ph_nodeent *e, ph_reader *r) {
 static int on_monitor(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   ph_proc *to;
   uint64_t watcher, serial;
-  if (r_dest(s, r, &to) || r_serial(r, &watcher) || r_serial(r, &serial)) return PH_EMALFORMED;
+  ph__dest by;
+  if (r_dest(s, r, &to, &by) || r_serial(r, &watcher) || r_serial(r, &serial)) return PH_EMALFORMED;
   ph_ref ref = peers_ref(e, serial);
   if (ph__ref_find(s, ref)) return PH_EMALFORMED;
   if (to) return ph__remote_monitor(s, e, to, ref);
@@ -226,6 +232,16 @@ static int on_exit_signal(ph_sys *s, ph_nodeent *e, ph_reader *r) {
   return rc;
 }
 
+static int on_xoff(ph_sys *s, ph_nodeent *e, ph_reader *r) {
+  ph_proc *mine;
+  ph__dest who;
+  bool on;
+  if (r_dest(s, r, &mine, &who) || who.serial > PH_SERIAL_MASK || who.n > PH_MAX_NAME ||
+      ph_r_bool(r, &on))
+    return PH_EMALFORMED;
+  return ph__flow_told(s, e, &who, on);
+}
+
 static int dispatch(ph_sys *s, ph_nodeent *e, uint64_t type, ph_reader *r) {
   switch (type) {
   case PH_M_SEND:
@@ -245,6 +261,8 @@ static int dispatch(ph_sys *s, ph_nodeent *e, uint64_t type, ph_reader *r) {
     return on_link(s, e, r);
   case PH_M_UNLINK:
     return on_unlink(s, e, r);
+  case PH_M_XOFF:
+    return on_xoff(s, e, r);
   case PH_M_EXIT:
     return on_exit_signal(s, e, r);
   default:

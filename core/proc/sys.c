@@ -24,6 +24,7 @@ static void free_all(ph_sys *s) {
   ph_index_deinit(&s->refs);
   ph_index_deinit(&s->links);
   ph_index_deinit(&s->names);
+  ph__flow_deinit(s);
   ph_timers_deinit(&s->timers);
   ph_buf_deinit(&s->frame);
   ph_buf_deinit(&s->id);
@@ -49,6 +50,7 @@ int ph_sys_init(ph_sys *s, const ph_env *env, const ph_sys_host *host, const ph_
   ph_index_init(&s->refs, env);
   ph_index_init(&s->links, env);
   ph_index_init(&s->names, env);
+  ph_index_init(&s->full, env);
   ph_list_init(&s->woken);
   ph_list_init(&s->lossy);
   ph_buf_init(&s->frame, env);

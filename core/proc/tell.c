@@ -88,6 +88,13 @@ void ph__tell_down(ph_sys *s, ph_nodeent *e, ph_ref ref, ph_bytes *reason, uint6
   if (rc) ph__lost(s, e);
 }
 
+int ph__tell_xoff(ph_sys *s, ph_nodeent *e, const ph__dest *who, bool on) {
+  ph_buf b = open_frame(s, PH_M_XOFF, 2);
+  w_dest(&b, who);
+  ph_w_bool(&b, on);
+  return send_frame(s, e, &b, 0);
+}
+
 int ph__tell_link(ph_sys *s, ph_nodeent *e, uint64_t to, ph_pid from) {
   ph_buf b = open_frame(s, PH_M_LINK, 2);
   ph_w_uint(&b, to);

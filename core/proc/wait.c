@@ -86,6 +86,24 @@ int ph_wait_xon(ph_waiter *w, ph_nodeent *node, uint64_t due) {
   return rc;
 }
 
+static int wait_room(ph_waiter *w, ph_nodeent *e, const ph__dest *to, uint64_t due) {
+  ph_list *waiters = e->xoff ? NULL : ph__flow_waiters(w->sys, ph__flow_key(e, to));
+  if (!waiters) return ph_wait_xon(w, e, due);
+  int rc = w->state == PH_W_IDLE ? begin(w, 0, due) : PH_EINVAL;
+  if (rc == 0) ph_list_push(waiters, &w->blocked);
+  return rc;
+}
+
+int ph_wait_room(ph_waiter *w, ph_pid to, uint64_t due) {
+  ph_nodeent *e = ph__node_of(w->sys, to);
+  if (!e) return PH_EINVAL;
+  return wait_room(w, e, &(ph__dest){.serial = ph_id_serial(to)}, due);
+}
+
+int ph_wait_room_named(ph_waiter *w, const char *name, size_t n, ph_nodeent *node, uint64_t due) {
+  return wait_room(w, node, &(ph__dest){.name = name, .n = n}, due);
+}
+
 ph_waiter *ph_waiter_find(ph_sys *s, ph_ref ref) {
   ph_refobj *o = ph__ref_find(s, ref);
   return o && o->kind == PH_R_WAITER ? PH_CONTAINER(o, ph_waiter, obj) : NULL;
@@ -167,7 +185,7 @@ static int call_remote(ph_sys *s, ph_pid from, ph_nodeent *e, const ph__dest *to
     ph_msg_free(s, m);
     return 0;
   }
-  if (e->xoff) return PH_EBUSY;
+  if (e->xoff || ph__flow_full(s, ph__flow_key(e, to))) return PH_EBUSY;
   int rc = begin(w, ph_pid_make(e->index, to->serial), due);
   if (rc) return rc;
   m->from = from;

@@ -33,7 +33,8 @@ enum {
                            answers MONITOR and CALL */
   PH_M_LINK = 39,       /* to serial, from serial */
   PH_M_UNLINK = 40,     /* to serial, from serial */
-  PH_M_EXIT = 41,       /* to serial, from serial, is_kill, reason...  an exit signal */
+  PH_M_XOFF = 42, /* serial|name, on: the process's mailbox is over its mark, or has room again */
+  PH_M_EXIT = 41, /* to serial, from serial, is_kill, reason...  an exit signal */
 
   /* data frames, between hubs: [type, hub id, ...] */
   PH_M_HUB_FIRST = 64,

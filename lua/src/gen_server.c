@@ -181,9 +181,9 @@ static int call_xon(lua_State *L, int status, lua_KContext k) {
 static int call_later(lua_State *L, lph_ctx *ctx, const lph_dest *to, uint64_t due) {
   lua_settop(L, 3);
   lua_pushinteger(L, (lua_Integer)due);
-  ph_nodeent *e = to->name ? to->node : ph_sys_node_at(ctx->sys, ph_id_node(to->pid));
   lph_task *t = lph_wait_begin(L, ctx);
-  int rc = ph_wait_xon(lph_waiter(t), e, due);
+  int rc = to->name ? ph_wait_room_named(lph_waiter(t), to->name, to->len, to->node, due)
+                    : ph_wait_room(lph_waiter(t), to->pid, due);
   if (rc < 0) return lph_error(L, rc, NULL);
   return lph_wait(L, t, call_xon);
 }

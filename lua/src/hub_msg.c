@@ -109,11 +109,9 @@ static lph_hub *hub_still(lua_State *L, lph_ctx *ctx) {
   return lph_hub_to(L, ctx, A_HUB);
 }
 
-static int wait_xon(lua_State *L, lph_ctx *ctx, lph_task *t, ph_pid pid, uint64_t due,
-                    lua_KFunction k) {
-  ph_nodeent *node = ph_sys_node_at(lph_sys(ctx), ph_id_node(pid));
+static int wait_xon(lua_State *L, lph_task *t, ph_pid pid, uint64_t due, lua_KFunction k) {
   *lph_wait_user(t) = (void *)(uintptr_t)due;
-  int err = ph_wait_xon(lph_waiter(t), node, due);
+  int err = ph_wait_room(lph_waiter(t), pid, due);
   if (!err) return lph_wait(L, t, k);
   lph_wait_drop(t);
   return lph_error(L, err, NULL);
@@ -173,7 +171,7 @@ static int call_pid(lua_State *L, lph_ctx *ctx, ph_pid pid, uint64_t due) {
   err = ph_call(lph_sys(ctx), lph_self(ctx), pid, m, lph_waiter(t), due);
   if (!err) return lph_wait(L, t, call_over);
   ph_msg_free(lph_sys(ctx), m);
-  if (err == PH_EBUSY) return wait_xon(L, ctx, t, pid, due, call_again);
+  if (err == PH_EBUSY) return wait_xon(L, t, pid, due, call_again);
   lph_wait_drop(t);
   return lph_error(L, err, NULL);
 }
@@ -294,7 +292,7 @@ static int post_pid(lua_State *L, lph_ctx *ctx, ph_pid pid, ph_class cls, uint64
   }
   ph_msg_free(lph_sys(ctx), m);
   if (err == PH_EBUSY && lph_can_wait(L, ctx))
-    return wait_xon(L, ctx, lph_wait_begin(L, ctx), pid, due, post_again);
+    return wait_xon(L, lph_wait_begin(L, ctx), pid, due, post_again);
   return lph_error(L, err, NULL);
 }
 

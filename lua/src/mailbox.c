@@ -16,10 +16,6 @@ static int send_to(lph_ctx *ctx, const lph_dest *to, ph_msg *m) {
   return ph_send_named(ctx->sys, to->name, to->len, to->node, m, false);
 }
 
-static ph_nodeent *way_of(lph_ctx *ctx, const lph_dest *to) {
-  return to->name ? to->node : ph_sys_node_at(ctx->sys, ph_id_node(to->pid));
-}
-
 static int unsent(lua_State *L, const lph_dest *to, int rc) {
   if (rc == PH_ENOPROC) return lph_error(L, rc, "no process is registered as '%s'", to->name);
   return lph_error(L, rc, NULL);
@@ -54,7 +50,8 @@ static int wait_for_way(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class
     *s = (sender){cls, due};
   }
   lph_task *t = lph_wait_begin(L, ctx);
-  int rc = ph_wait_xon(lph_waiter(t), way_of(ctx, to), due);
+  int rc = to->name ? ph_wait_room_named(lph_waiter(t), to->name, to->len, to->node, due)
+                    : ph_wait_room(lph_waiter(t), to->pid, due);
   if (rc < 0) return lph_error(L, rc, NULL);
   return lph_wait(L, t, sent_xon);
 }

@@ -32,6 +32,8 @@ static void no_traces(const ph_sys *s) {
     assert_true(ph_list_empty(&s->nodes[i]->in));
     assert_true(ph_list_empty(&s->nodes[i]->links));
     assert_true(ph_list_empty(&s->nodes[i]->blocked));
+    assert_true(ph_list_empty(&s->nodes[i]->full));
+    assert_true(ph_list_empty(&s->nodes[i]->throttles));
   }
 }
 
@@ -493,6 +495,119 @@ static void xoff_stops_those_who_can_wait(void **state) {
 /* ---- a peer that lies -------------------------------------------------------------------------
  */
 
+static ph_run read_none(ph_sys *s, ph_proc *p) {
+  (void)s;
+  (void)p;
+  return PH_RUN_WAIT;
+}
+
+static void end_none(ph_sys *s, ph_proc *p, ph_bytes *reason) {
+  (void)s;
+  (void)p;
+  (void)reason;
+}
+
+static const ph_behaviour sleeper = {"sleeper", read_none, end_none};
+
+static int try_text(ph_sys *s, ph_pid to, bool force) {
+  ph_msg *m = msg_text(s, PH_C_INFO, "m");
+  int rc = ph_send(s, to, m, force);
+  if (rc) ph_msg_free(s, m);
+  return rc;
+}
+
+/* sends until it is told to stop, running the other side now and then; how many it took */
+static int fill(pair *x, ph_pid to) {
+  int n = 0;
+  while (n < 100000 && try_text(x->sa, to, false) == 0)
+    if (++n % 100 == 0) rig_run(&x->r);
+  return n;
+}
+
+static void a_long_mailbox_holds_its_remote_senders_back(void **state) {
+  (void)state;
+  pair x;
+  noted room, call_room, end_room;
+  pair_init(&x);
+  ph_proc *p = ph_spawn(x.sb, &sleeper, NULL);
+  ph_pid at_a = rig_pid(x.sa, x.sb, p->pid);
+  int n = fill(&x, at_a);
+  assert_in_range(n, 10000, 20000);
+  assert_int_equal(try_text(x.sa, x.b_at_a, false), 0); /* others are not held back */
+  assert_int_equal(try_text(x.sa, at_a, true), 0);      /* nor what must pass */
+  noted_init(&room, x.sa);
+  assert_int_equal(ph_wait_room(&room.w, at_a, PH_NEVER), 0);
+  noted_init(&call_room, x.sa);
+  ph_msg *m = msg_text(x.sa, PH_C_CALL, "call");
+  assert_int_equal(ph_call(x.sa, x.a.pid, at_a, m, &call_room.w, PH_NEVER), PH_EBUSY);
+  ph_msg_free(x.sa, m);
+  rig_run(&x.r);
+  assert_int_equal(room.calls, 0);
+  while (p->mailbox.count > 100) ph_msg_free(x.sb, ph_recv(p));
+  rig_run(&x.r);
+  assert_int_equal(room.calls, 1);
+  assert_int_equal(room.err, 0);
+  assert_true(fill(&x, at_a) > 10000);
+  noted_init(&end_room, x.sa);
+  assert_int_equal(ph_wait_room(&end_room.w, at_a, PH_NEVER), 0);
+  ph_exit(p, ph_reason_get(x.sb, PH_REASON_NORMAL)); /* the dead take everything */
+  rig_run(&x.r);
+  assert_int_equal(end_room.calls, 1);
+  assert_int_equal(try_text(x.sa, at_a, false), 0);
+  no_traces(x.sa);
+  no_traces(x.sb);
+  pair_end(&x);
+}
+
+static void senders_by_name_are_held_back_too(void **state) {
+  (void)state;
+  pair x;
+  noted room;
+  pair_init(&x);
+  ph_proc *p = ph_spawn(x.sb, &sleeper, NULL);
+  assert_int_equal(ph_register(p, "slow", 4), 0);
+  ph_nodeent *at = ph_sys_node_named(x.sa, "n1@rig", 6);
+  int n = 0, rc = 0;
+  while (n < 100000 && rc == 0) {
+    ph_msg *m = msg_text(x.sa, PH_C_INFO, "m");
+    rc = ph_send_named(x.sa, "slow", 4, at, m, false);
+    if (rc) ph_msg_free(x.sa, m);
+    if (++n % 100 == 0) rig_run(&x.r);
+  }
+  assert_int_equal(rc, PH_EBUSY);
+  noted_init(&room, x.sa);
+  assert_int_equal(ph_wait_room_named(&room.w, "slow", 4, at, PH_NEVER), 0);
+  rig_run(&x.r);
+  assert_int_equal(room.calls, 0);
+  while (p->mailbox.count) ph_msg_free(x.sb, ph_recv(p));
+  rig_run(&x.r);
+  assert_int_equal(room.calls, 1);
+  no_traces(x.sa);
+  no_traces(x.sb);
+  pair_end(&x);
+}
+
+static void a_lost_node_holds_nobody_back(void **state) {
+  (void)state;
+  pair x;
+  noted room;
+  pair_init(&x);
+  ph_proc *p = ph_spawn(x.sb, &sleeper, NULL);
+  ph_pid at_a = rig_pid(x.sa, x.sb, p->pid);
+  fill(&x, at_a);
+  noted_init(&room, x.sa);
+  assert_int_equal(ph_wait_room(&room.w, at_a, PH_NEVER), 0);
+  rig_down(&x.r, 0, 1);
+  rig_run(&x.r);
+  assert_int_equal(room.calls, 1);
+  assert_int_equal(room.err, PH_ENOCONN);
+  rig_up(&x.r, 0, 1);
+  assert_int_equal(try_text(x.sa, at_a, false), 0);
+  rig_run(&x.r); /* it is still too long, and says so again */
+  assert_int_equal(try_text(x.sa, at_a, false), PH_EBUSY);
+  pair_end(&x);
+}
+
 static void frame(rig *r, int from, int to, const ph_buf *b) {
   assert_false(b->oom);
   rig_frame(r, from, to, ph_buf_at(b), ph_buf_size(b));
@@ -709,6 +824,9 @@ int main(void) {
       cmocka_unit_test(a_link_made_during_a_reset_does_not_stay_on_one_side),
       cmocka_unit_test(the_same_incarnation_may_come_back_and_another_is_another),
       cmocka_unit_test(xoff_stops_those_who_can_wait),
+      cmocka_unit_test(a_long_mailbox_holds_its_remote_senders_back),
+      cmocka_unit_test(senders_by_name_are_held_back_too),
+      cmocka_unit_test(a_lost_node_holds_nobody_back),
       cmocka_unit_test(a_peer_speaks_for_its_own_node_only),
       cmocka_unit_test(random_frames_do_no_harm),
       cmocka_unit_test(records_for_a_peer_are_bounded_by_its_bytes),
