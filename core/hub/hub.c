@@ -171,6 +171,7 @@ static void turn(ph_timer *t) {
   arm(h, t, FAR);
   h->kicked = false;
   if (!h->proc) respawn(h);
+  if (h->state) ph__children_stop(h); /* what ran before it met others with other strategies */
   bool more = ph__ops_slice(h);
   if (ph__place_slice(h)) more = true;
   if (ph__children_slice(h)) more = true;
