@@ -25,7 +25,8 @@ enum {
   EVENTS_A_LOOK = 64,         /* events between two looks at the clock */
   CREDITS = 16,
   LOST = 256,
-  KEPT = 64
+  KEPT = 64,
+  STANDBY_AGAIN_MS = 1000 /* after it could not be started */
 };
 
 typedef struct tally { /* wire bytes of one peer */
@@ -49,8 +50,10 @@ struct ph_rt {
 
   /* the interpreter's */
   bool started, leaving, left_seen;
-  bool runnable; /* processes wait for their turn */
-  bool unread;   /* events taken from the inbox and not yet handled */
+  bool runnable;          /* processes wait for their turn */
+  bool unread;            /* events taken from the inbox and not yet handled */
+  bool rests;             /* no standby is needed before somebody else wants the interpreter */
+  uint64_t standby_again; /* when it is tried again to start it, ns */
   atomic_bool in_poll, no_wait;
   pthread_t thread;
   uint64_t last_incarnation, next_request;
@@ -164,6 +167,12 @@ static bool hook_work(void *ctx) {
   ph_rt *rt = ctx;
   return rt->runnable || rt->unread || ph_handoff_pending(&rt->inbox) ||
          (rt->leaving && !rt->left_seen && atomic_load(&rt->left));
+}
+
+/* asked on any thread, while Lua runs */
+static bool hook_waits(void *ctx) {
+  ph_rt *rt = ctx;
+  return ph_handoff_pending(&rt->inbox) || atomic_load(&rt->no_wait);
 }
 
 /* ---- the interpreter's side -------------------------------------------------------------------
@@ -318,6 +327,43 @@ void ph_rt_wake(ph_rt *rt) {
     ph_loop_wake(rt->loop);
 }
 
+/* ---- slices -----------------------------------------------------------------------------------
+ */
+
+struct ph_loop *ph_rt_loop(ph_rt *rt) {
+  return rt->loop;
+}
+
+/* when somebody else wants the interpreter */
+static uint64_t next_due(ph_rt *rt) {
+  const ph_sys *s = &rt->node.sys;
+  if (s->runnable || !ph_list_empty(&s->woken) || rt->unread) return 0;
+  return ph_handoff_pending(&rt->inbox) ? 0 : ph_sys_next(s);
+}
+
+void ph_rt_standby(ph_rt *rt) {
+  if (ph_loop_has_standby(rt->loop)) return;
+  if (rt->standby_again && ph_now(&rt->env) < rt->standby_again) return;
+  int rc = ph_loop_standby(rt->loop);
+  rt->standby_again = rc < 0 ? ph_now(&rt->env) + PH_MS(STANDBY_AGAIN_MS) : 0;
+  if (rc < 0)
+    ph_logf(&rt->env, PH_LOG_WARN, "no thread to preempt processes with: %s", ph_err_text(rc));
+}
+
+void ph_rt_slice_begin(ph_rt *rt, uint64_t who) {
+  uint64_t due = next_due(rt);
+  if (!ph_loop_has_standby(rt->loop) && (!rt->rests || due != PH_NEVER)) ph_rt_standby(rt);
+  ph_slice_begin(rt->loop, who, due);
+}
+
+bool ph_rt_wanted(ph_rt *rt) {
+  return ph_slice_wanted(rt->loop, next_due(rt));
+}
+
+void ph_rt_rest(ph_rt *rt) {
+  if (!rt->started) ph_loop_standby_stop(rt->loop);
+}
+
 /* ---- life -------------------------------------------------------------------------------------
  */
 
@@ -356,7 +402,8 @@ int ph_rt_new(const ph_sys_host *sys_host, const ph_hub_host *hub_host, ph_rt **
   ph_port port = {.ctx = rt, .command = port_command};
   rc = ph_node_init(&rt->node, &rt->env, sys_host, hub_host, &port);
   if (rc) goto no_node;
-  ph_loop_hooks hooks = {.ctx = rt, .turn = hook_turn, .next_due = hook_next, .work = hook_work};
+  ph_loop_hooks hooks = {
+      .ctx = rt, .turn = hook_turn, .next_due = hook_next, .work = hook_work, .waits = hook_waits};
   ph_loop_hooks_set(rt->loop, &hooks);
   *out = rt;
   return 0;
@@ -400,6 +447,7 @@ const ph_env *ph_rt_env(ph_rt *rt) {
 
 static void end_cluster(ph_rt *rt) {
   rt->started = false;
+  rt->rests = true;
   ph_loop_standby_stop(rt->loop);
   ph_loop_lock(rt->loop);
   ph_cluster_free(rt->cluster);
@@ -410,6 +458,7 @@ static void end_cluster(ph_rt *rt) {
 }
 
 void ph_rt_exit(ph_rt *rt) {
+  ph_loop_standby_stop(rt->loop);
   if (rt->started) end_cluster(rt);
 }
 

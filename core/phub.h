@@ -46,6 +46,14 @@ void ph_rt_node_end(ph_rt *rt);
 void ph_rt_step(ph_rt *rt, uint64_t until);
 void ph_rt_wake(ph_rt *rt); /* any thread, signal handlers too: ends a wait in ph_rt_step, or the
                                next one */
+/* Preemption, as in net/tcp/loop.h. The standby thread that it needs starts with the first slice;
+ * after ph_rt_node_end, as soon as somebody else wants the interpreter. */
+struct ph_loop *ph_rt_loop(ph_rt *rt);
+void ph_rt_slice_begin(ph_rt *rt, uint64_t who);
+bool ph_rt_wanted(ph_rt *rt);  /* does anybody else want the interpreter? */
+void ph_rt_standby(ph_rt *rt); /* starts it unless it is there; a failure is logged */
+void ph_rt_rest(ph_rt *rt);    /* without a node: no thread until the next slice */
+
 int ph_rt_signals(ph_rt *rt, void (*fn)(void *ctx, int signum), void *ctx) PH_MUST_CHECK;
 
 #endif

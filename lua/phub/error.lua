@@ -2,6 +2,8 @@
 -- that when they are copied or sent.
 local core = require "phub.core"
 
+core.own() -- the code in this folder is preempted nowhere but where it waits
+
 ---@class phub.error
 ---@field code string  documented with each function
 ---@field message string

@@ -115,8 +115,6 @@ local function complete(options)
     if type(k) ~= "string" or not CHECKS[k] then return wrong(key, "unknown option") end
     local expected = CHECKS[k](v)
     if expected then return wrong(key, expected) end
-    -- processes are not preempted yet: the default is what nobody can see
-    if key == "time_slice" and v ~= DEFAULTS.time_slice then return unsupported(key) end
     o[k] = v
   end
   if o.name == nil then return wrong("name", "required") end
@@ -132,7 +130,7 @@ end
 ---@field heartbeat_interval? number  ms, default 1000
 ---@field heartbeat_timeout? number  ms, default 8000, at least four intervals
 ---@field stall_timeout? number  ms, default 60000
----@field time_slice? number  ms, default 5 (others are not supported yet)
+---@field time_slice? number  ms that a process may run on while others wait, default 5
 ---@field max_message? integer  bytes, default 64 MiB
 
 --- Makes this OS process a node.

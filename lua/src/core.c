@@ -60,6 +60,7 @@ void lph_check_fork(lua_State *L, lph_ctx *ctx) {
 lph_ctx *lph_get(lua_State *L) {
   lph_ctx *ctx = lua_touserdata(L, lua_upvalueindex(1));
   if (ctx->fork_gen != fork_generation || ctx->closing) lph_check_fork(L, ctx);
+  atomic_store_explicit(ctx->stir, true, memory_order_relaxed);
   return ctx;
 }
 
@@ -168,6 +169,7 @@ int lph_msgh(lua_State *L) {
   lua_rawseti(L, 2, 3);
   lua_pushvalue(L, 1);
   lua_rawseti(L, 2, 0);
+  lph_mark_unyieldable(L, 1, 2);
   return 1;
 }
 
@@ -294,6 +296,7 @@ static void context_start(lph_ctx *ctx, lua_State *L) {
   ctx->sys = ph_rt_sys(ctx->rt);
   ctx->env = ph_rt_env(ctx->rt);
   ctx->cur = &ctx->main_task;
+  lph_preempt_start(ctx);
   remember(ctx, true);
   if (!lua_checkstack(ctx->service, 64)) luaL_error(L, "not enough memory");
 }
@@ -373,6 +376,7 @@ static void open_parts(lph_ctx *ctx, lua_State *L) {
   lph_open_gen_server(ctx, L);
   lph_open_supervisor(ctx, L);
   lph_open_wait(ctx, L);
+  lph_open_preempt(ctx, L);
   lph_open_future(ctx, L);
   lph_open_run(ctx, L);
   lph_open_node(ctx, L);

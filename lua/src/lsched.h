@@ -11,6 +11,9 @@
 #ifndef LSCHED_H
 #define LSCHED_H
 
+#include <signal.h>
+#include <stdatomic.h>
+
 #include "lphub.h"
 
 enum { LPH_MAX_NEST = 8, LPH_MAX_POOL = 1024 };
@@ -28,6 +31,8 @@ struct lph_task {
   bool receiving; /* waits for a message too */
   bool failed;    /* the body ended by an error: { "error", message, traceback } is on the stack */
   bool abandoned; /* START: nobody wants its end any more */
+  bool hold;      /* its next resume must not be preempted: whoever resumes it cannot wait */
+  int frozen;     /* coroutines that its preemption has stopped, its own among them */
   int nargs;      /* on its stack for the next resume */
   lph_proc *proc; /* NULL in the name of a process that is not Lua's */
   ph_pid self;
@@ -66,6 +71,22 @@ struct lph_proc {
   ph_ref starter;        /* the wait of whoever waits for init */
 };
 
+/* A coroutine that runs now (preempt.c); on the C stack of whoever resumes it. */
+typedef struct lph_level {
+  lua_State *L;
+  struct lph_level *up;      /* what it was resumed from, or whatever ran before */
+  struct lph_level *base;    /* the task's; NULL: not to be preempted */
+  int counts;                /* instructions after which the hook strikes; 0: it is not armed */
+  int waited;                /* how often it found phub's own code */
+  bool watched;              /* the ends of its functions are hooked */
+  bool fixed;                /* base: what is above must not yield */
+  uint8_t raises;            /* base: errors raised because it cannot yield */
+  int user_mask, user_count; /* while a hook is set: the user's */
+  lua_Hook user;
+  uint64_t stuck_cpu; /* base: CPU time, ns, when it was seen that it cannot yield; 0: it can */
+  uint64_t watch_cpu; /* ... since when ends of functions are hooked; 0: they are not */
+} lph_level;
+
 typedef struct lph_chunk { /* 256 slots */
   ph_list list;            /* in ctx->chunks_free while one is free; when vacant in chunks_vacant */
   uint32_t index;
@@ -84,6 +105,21 @@ struct lph_ctx {
   lph_task *cur;
   lua_State *driving; /* the state inside ph_rt_step, or NULL */
   int depth;          /* of nested resumes */
+
+  struct ph_loop *loop;
+  lph_level *volatile level;    /* the innermost, read by the handler of the signal */
+  volatile sig_atomic_t arming; /* the handler keeps out */
+  volatile uint64_t wanted;     /* the slice that is to give way */
+  int slices;                   /* nested resumes that may be preempted */
+  bool loses;                   /* it gives way whether anybody waits or not */
+  bool gives_way;               /* coroutines of a task are yielding, one after the other */
+  int unwound;                  /* ... that have done so */
+  int frozen;                   /* coroutines that preemption has stopped, of all tasks */
+  unsigned sent;                /* local messages sent in this slice */
+  atomic_bool *stir;            /* set whenever Lua calls phub */
+  char own[LPH_PATH];           /* what the sources of phub's own code begin with */
+  size_t own_len;
+
   int fork_gen;
   bool closing;
   size_t max_message;
@@ -156,10 +192,32 @@ extern const ph_behaviour lph_plain_bh;
 lph_proc *lph_spawn(lph_ctx *ctx, lua_State *L, int nargs);
 /* the reason for the table of lph_msgh at the top of L, which is logged for pid; owned */
 ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid);
+/* the same for one at idx, without a log; NULL and *err */
+ph_bytes *lph_error_pack(lph_ctx *ctx, lua_State *L, int idx, int *err);
 ph_run lph_end(lph_proc *lp, ph_bytes *reason); /* ends it of its own accord; takes reason */
 lua_State *lph_resumer(lph_ctx *ctx);           /* `from` of a resume out of the loop */
 /* the woken wait of a START or FOREIGN task goes on */
 void lph_go_on(lph_task *t);
+
+/* preempt.c: levels are entered and left in pairs, around lua_resume and closes of coroutines */
+void lph_preempt_start(lph_ctx *ctx);
+void lph_task_enter(lph_task *t, lph_level *v, bool fixed);
+void lph_task_leave(lph_task *t, lph_level *v);
+void lph_task_thaw(lph_task *t); /* what was stopped with it goes on, or never will */
+void lph_level_enter(lph_ctx *ctx, lph_level *v, lua_State *L, lua_State *from);
+/* true: it was preempted; whoever has resumed it yields too, and resumes it again */
+bool lph_level_leave(lph_ctx *ctx, lph_level *v);
+void lph_lose_slice(lph_ctx *ctx, lua_State *L); /* what runs in L gives way soon, if it can */
+/* Is the value at `idx` the error of preemption? Then the table at `t`, as lph_msgh makes it, says
+ * so at [LPH_UNYIELDABLE]. May raise. */
+enum { LPH_UNYIELDABLE = -1 };
+void lph_mark_unyieldable(lua_State *L, int idx, int t);
+void lph_open_preempt(lph_ctx *ctx, lua_State *L);
+
+/* coroutine.c */
+int lph_closethread(lua_State *co, lua_State *from);
+/* closes what a preempted coroutine has resumed, innermost first, and then itself */
+int lph_close_chain(lph_ctx *ctx, lua_State *co, lua_State *from);
 
 /* wait.c */
 int lph_pause(lph_task *t); /* a START task that gave way goes on at the loop's next turn */

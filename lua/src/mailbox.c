@@ -4,7 +4,11 @@
 
 #include "lsched.h"
 
-enum { SEND_TIMEOUT = 5000 };
+enum {
+  SEND_TIMEOUT = 5000,
+  LOOK_EACH = 256, /* messages of one slice after which the receiver's mailbox is looked at */
+  LONG_MAILBOX = 1000
+};
 
 /* ---- send
  * ----------------------------------------------------------------------------------------
@@ -41,6 +45,13 @@ static int sent_xon(lua_State *L, int status, lua_KContext k) {
   return try_send(t->ctx, L, &to, s->cls, s->due);
 }
 
+/* A sender on this node never waits for a receiver, but whoever is ahead of it gives way. */
+static void give_way(lph_ctx *ctx, lua_State *L, const lph_dest *to) {
+  ph_pid pid = to->name ? ph_whereis(ctx->sys, to->name, to->len) : to->pid;
+  const ph_proc *p = ph_proc_find(ctx->sys, pid);
+  if (p && p->mailbox.count >= LONG_MAILBOX) lph_lose_slice(ctx, L);
+}
+
 /* stack: dest, message, -, [sender] */
 static int wait_for_way(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class cls,
                         uint64_t due) {
@@ -64,6 +75,7 @@ static int try_send(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class cls
   if (!m) return lph_error(L, rc, "%s", path);
   rc = send_to(ctx, to, m);
   if (rc == 0) {
+    if (!to->remote && ++ctx->sent % LOOK_EACH == 0) give_way(ctx, L, to);
     lua_pushboolean(L, 1);
     return 1;
   }

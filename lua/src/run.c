@@ -221,6 +221,7 @@ static int core_run(lua_State *L) {
   if (rc < 0) return lph_error(L, rc, "signals cannot be handled: %s", ph_err_text(rc));
   int top = lua_gettop(L);
   lph_drive(ctx, L, run_is_over, NULL);
+  ph_rt_rest(ctx->rt);
   ctx->halted = false;
   ctx->run_proc = NULL;
   if (ctx->main_ended) lph_main_check(ctx, L);

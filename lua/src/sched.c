@@ -50,6 +50,7 @@ void lph_task_put(lph_task *t, bool clean) {
   lph_task_clear(t);
   ph_bytes_unref(ctx->env, t->exit_reason);
   ph_list_remove(&t->list);
+  lph_task_thaw(t);
   if (clean && ctx->pooled < LPH_MAX_POOL && !ctx->closing) {
     lua_settop(t->L, 0);
     t->exit_reason = NULL;
@@ -66,26 +67,19 @@ lua_State *lph_resumer(lph_ctx *ctx) {
   return ctx->driving ? ctx->driving : ctx->main;
 }
 
-/* Preemption will arm here: the slice begins before lua_resume and is over after it. */
 int lph_resume(lph_task *t, lua_State *from, int nargs, int *nres) {
   lph_ctx *ctx = t->ctx;
   lph_task *cur = ctx->cur;
+  lph_level level;
   ctx->cur = t;
   ctx->depth++;
   t->waits = false;
+  lph_task_enter(t, &level, t->hold);
   int status = lua_resume(t->L, from, nargs, nres);
+  lph_task_leave(t, &level);
   ctx->depth--;
   ctx->cur = cur;
   return status;
-}
-
-static int close_thread(lua_State *co, lua_State *from) {
-#if LUA_VERSION_RELEASE_NUM >= 50406
-  return lua_closethread(co, from);
-#else
-  (void)from;
-  return lua_resetthread(co);
-#endif
 }
 
 void lph_close(lph_task *t) {
@@ -96,9 +90,12 @@ void lph_close(lph_task *t) {
   int before = lua_status(t->L);
   if (before != LUA_OK) {
     lph_task *cur = ctx->cur;
+    lph_level level;
     ctx->cur = t;
-    if (close_thread(t->L, lph_resumer(ctx)) != LUA_OK && before == LUA_YIELD)
+    lph_task_enter(t, &level, true);
+    if (lph_close_chain(ctx, t->L, lph_resumer(ctx)) != LUA_OK && before == LUA_YIELD)
       lph_log_error(ctx, t->L, -1, 0); /* raised by a <close> variable */
+    lph_task_leave(t, &level);
     ctx->cur = cur;
   }
   lua_settop(t->L, 0);
@@ -132,17 +129,22 @@ static ph_bytes *bare_reason(lph_ctx *ctx, lua_State *L) {
   return reason;
 }
 
+ph_bytes *lph_error_pack(lph_ctx *ctx, lua_State *L, int idx, int *err) {
+  *err = PH_ENOMEM;
+  if (!lua_checkstack(L, 2)) return NULL;
+  idx = lua_absindex(L, idx);
+  bool unyieldable = lua_rawgeti(L, idx, LPH_UNYIELDABLE) != LUA_TNIL;
+  lua_pop(L, 1);
+  if (unyieldable) return ph_bytes_ref(ph_reason_get(ctx->sys, PH_REASON_UNYIELDABLE));
+  lua_pushnil(L);
+  lua_rawseti(L, idx, 0); /* the error value itself stays here */
+  return lph_pack_reason(ctx, L, idx, NULL, 0, err);
+}
+
 ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid) {
   int err;
-  ph_bytes *reason = NULL;
   lph_log_error(ctx, L, -1, pid);
-  if (!lua_istable(L, -1)) {
-    reason = bare_reason(ctx, L);
-  } else if (lua_checkstack(L, 2)) {
-    lua_pushnil(L);
-    lua_rawseti(L, -2, 0); /* the error value itself stays here */
-    reason = lph_pack_reason(ctx, L, -1, NULL, 0, &err);
-  }
+  ph_bytes *reason = lua_istable(L, -1) ? lph_error_pack(ctx, L, -1, &err) : bare_reason(ctx, L);
   return reason ? reason : ph_bytes_ref(ph_reason_get(ctx->sys, PH_REASON_NOMEM));
 }
 
@@ -163,6 +165,7 @@ static int describe_dead(lua_State *L) {
   lua_rawseti(L, 3, 2);
   luaL_traceback(L, co, NULL, 0);
   lua_rawseti(L, 3, 3);
+  lph_mark_unyieldable(L, 2, 3);
   d->reason = lph_error_reason(d->task->ctx, L, d->task->self);
   return 0;
 }
@@ -184,9 +187,12 @@ lph_proc *lph_proc_new(lph_ctx *ctx, const ph_behaviour *bh, ph_pid parent) {
   lp->parent = parent;
   ph_list_init(&lp->foreign);
   lp->p = ph_spawn(ctx->sys, bh, lp);
-  if (lp->p) return lp;
-  ph_free(ctx->env, lp);
-  return NULL;
+  if (!lp->p) {
+    ph_free(ctx->env, lp);
+    return NULL;
+  }
+  if (ctx->slices) ph_rt_standby(ctx->rt); /* there is somebody to give way to */
+  return lp;
 }
 
 void lph_proc_free(lph_proc *lp) {
@@ -424,6 +430,8 @@ static void foreign_go_on(lph_task *t) {
       ph_bytes_unref(ctx->env, lph_dead_reason(t, status));
     else
       lua_pop(t->L, n);
+    if (t->frozen && lph_pause(t) < 0)
+      ph_logf(ctx->env, PH_LOG_ERROR, "out of memory: a coroutine does not go on");
   }
   if (t->proc && t->proc->exit_reason && t->proc->p) ph_ready(t->proc->p);
   if (t->waits && status == LUA_YIELD) return;

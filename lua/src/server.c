@@ -419,7 +419,9 @@ int lph_server_init(lph_proc *lp, lua_State *L, ph_bytes **reason) {
   }
   int n, nargs = t->nargs;
   t->nargs = 0;
+  t->hold = !lph_can_wait(L, ctx);
   int status = lph_resume(t, L, nargs, &n);
+  t->hold = false;
   int rc = after_init(lp, status, n, reason);
   if (rc < 0) ph_exit(lp->p, *reason);
   return rc;

@@ -1,5 +1,7 @@
 #include "starter.h"
 
+#include "lsched.h"
+
 #include <string.h>
 
 /* Pushes the module [-0, +1]; false, with nothing pushed, when there is none. */
@@ -83,11 +85,8 @@ ph_pid lph_start_result(lph_ctx *ctx, lua_State *L, int status, int n, lph_hub *
   *reason = NULL;
   if (status == LPH_DONE) return judge(ctx, L, n, hub, reason);
   if (status == LPH_FAILED) {
-    if (lua_istable(L, 1)) { /* the error value itself stays here */
-      lua_pushnil(L);
-      lua_rawseti(L, 1, 0);
-    }
-    *reason = lph_pack_reason(ctx, L, 1, NULL, 0, &err);
+    *reason = lua_istable(L, 1) ? lph_error_pack(ctx, L, 1, &err)
+                                : lph_pack_reason(ctx, L, 1, NULL, 0, &err);
     if (!*reason) *reason = lph_start_reason(ctx, err);
   } else {
     *reason = ph_bytes_ref(ph_reason_get(lph_sys(ctx), PH_REASON_SHUTDOWN));

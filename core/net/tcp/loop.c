@@ -271,6 +271,7 @@ void ph_loop_free(ph_loop *l) {
   uv_end(l);
   ph__tcp_free(l->tcp);
   ph__standby_deinit(l);
+  ph__preempt_forget(l);
   ph_free(l->env, l);
 }
 

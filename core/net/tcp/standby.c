@@ -62,8 +62,8 @@ static uint64_t monotonic(void) {
 }
 
 /* nap is held */
-static void tick(ph_loop *l) {
-  uint64_t at = monotonic() + PH_MS(TICK_MS);
+static void tick(ph_loop *l, uint64_t ns) {
+  uint64_t at = monotonic() + ns;
   struct timespec ts = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
   pthread_cond_timedwait(&l->cond, &l->nap, &ts);
 }
@@ -85,8 +85,9 @@ static void run_loop(ph_loop *l, uint64_t seen) {
   if (pthread_mutex_trylock(&l->mutex) != 0) return;
   while (atomic_load(&l->seq) == seen && !asked_back(l)) {
     ph__loop_turn(l);
+    uint64_t now = ph_now(l->env), look = ph__preempt_tick(l, now);
     if (asked_back(l)) break;
-    ph__loop_wait(l, PH_NEVER);
+    ph__loop_wait(l, look == PH_NEVER ? PH_NEVER : now + look);
     ph__loop_turn(l);
   }
   pthread_mutex_unlock(&l->mutex);
@@ -98,6 +99,7 @@ static void *standby_main(void *arg) {
   pthread_mutex_lock(&l->nap);
   while (!atomic_load(&l->stop)) {
     uint64_t seq = atomic_load(&l->seq), now = monotonic();
+    uint64_t look = ph__preempt_tick(l, now);
     if (seq != seen) {
       seen = seq;
       since = now;
@@ -110,7 +112,7 @@ static void *standby_main(void *arg) {
       pthread_mutex_lock(&l->nap);
     }
     /* after giving back too: whoever asks often must not pay for a hand-over each time */
-    if (!atomic_load(&l->stop)) tick(l);
+    if (!atomic_load(&l->stop)) tick(l, look < PH_MS(TICK_MS) ? look : PH_MS(TICK_MS));
   }
   pthread_mutex_unlock(&l->nap);
   return NULL;
@@ -132,8 +134,13 @@ no_nap:
   return PH_ENOMEM;
 }
 
+bool ph_loop_has_standby(const ph_loop *l) {
+  return l->has_standby;
+}
+
 int ph_loop_standby(ph_loop *l) {
-  if (l->has_standby) return PH_EINVAL;
+  if (l->has_standby) return 0;
+  ph__preempt_install(l);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* the new thread inherits it */

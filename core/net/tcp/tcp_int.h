@@ -19,6 +19,34 @@
 
 typedef struct ph__tcp ph__tcp;
 
+typedef struct ph__preempt ph__preempt;
+
+struct ph__preempt {
+  void (*interrupt)(void *ctx); /* NULL: no preemption */
+  void *ctx;
+
+  /* written by the interpreter's thread */
+  _Atomic uint64_t slice;  /* odd: one is under way */
+  _Atomic uint64_t length; /* ns */
+  _Atomic uint64_t due;    /* when somebody else wants the interpreter */
+  _Atomic uint64_t who;
+  atomic_bool stirred; /* `due` may have become earlier */
+  atomic_bool armed;
+  _Atomic pid_t thread;
+  _Atomic clockid_t clock; /* its CPU time */
+  ph__preempt *outer;      /* the slice of another loop that this one is inside */
+
+  _Atomic uint64_t asked; /* the slice that a signal is on its way to, or 0 */
+
+  /* the standby's */
+  uint64_t seen, since;           /* the slice it looks at, and the time when it first did */
+  uint64_t last_cpu;              /* CPU time of the thread at the last look, */
+  uint64_t looked_cpu, asked_cpu; /* ... when the slice was last looked into, or asked */
+  int suspects;
+  bool looking; /* for the second time */
+  bool hopeless;
+};
+
 struct ph_loop {
   const ph_env *env;
   uv_loop_t uv;
@@ -51,6 +79,7 @@ struct ph_loop {
   pthread_cond_t cond;
   atomic_bool asleep; /* the standby waits without a timeout */
   atomic_bool stop;
+  ph__preempt preempt;
 };
 
 /* ---- loop.c ---- */
@@ -68,6 +97,14 @@ void ph__standby_deinit(ph_loop *l);
 void ph__loop_take(ph_loop *l);
 void ph__loop_enter(ph_loop *l); /* the interpreter comes into the loop: takes the mutex */
 void ph__loop_leave(ph_loop *l);
+
+/* ---- preempt.c ---- */
+
+void ph__preempt_install(ph_loop *l); /* the handler of SIGURG, once a process */
+void ph__preempt_forget(ph_loop *l);  /* the loop is about to be freed, on this thread */
+bool ph__preempt_waits(ph_loop *l, uint64_t now);
+/* the standby's look: ns until it wants to look again; PH_NEVER: there is no preemption */
+uint64_t ph__preempt_tick(ph_loop *l, uint64_t now);
 
 /* ---- tcp.c ---- */
 
