@@ -86,7 +86,7 @@ static void stop(ph_hub *h, const ph_deferred *d, const char *id) {
     }
   while (a.code == 0 && r && r->live) {
     ph_number num = r->live->num;
-    if (ph__ended_add(h, r, num, false) < 0) return; /* not answered: asked again */
+    if (ph__ended_add(h, r, num, ph__is_static(r, num)) < 0) return; /* not answered: asked again */
     ph__change_ended(h, r, num);
   }
   answer(h, d->from, &a);

@@ -114,8 +114,13 @@ uint32_t ph__batch_spec(ph_hub *h, ph_batch *b, ph_spec *spec) {
   return at;
 }
 
-/* id, live count, { number, hlc, writer, confirmed, spec, metadata } ..., ended count, number ...
- */
+static void batch_tomb(ph_hub *h, ph_batch *b, ph_number num, bool keep) {
+  ph__batch_number(h, b, num);
+  ph_w_bool(&b->body, keep);
+}
+
+/* id, live count, { number, hlc, writer, confirmed, spec, metadata } ..., ended count, { number,
+ * keep } ... */
 void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool tombs) {
   uint32_t live = 0, ended = 0;
   for (const ph_intent *in = r->live; in; in = in->next) live++;
@@ -136,14 +141,15 @@ void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool tombs) {
   }
   ph_w_uint(&b->body, ended);
   if (tombs)
-    for (const ph_ended *e = r->ended; e; e = e->next) ph__batch_number(h, b, e->num);
+    for (const ph_ended *e = r->ended; e; e = e->next) batch_tomb(h, b, e->num, e->keep);
 }
 
 void ph__batch_ended(ph_hub *h, ph_batch *b, const ph_row *r, ph_number num) {
   ph_w_str(&b->body, r->id, r->id_len);
   ph_w_uint(&b->body, 0);
   ph_w_uint(&b->body, 1);
-  ph__batch_number(h, b, num);
+  const ph_ended *e = ph__ended_find(r, num);
+  batch_tomb(h, b, num, e && e->keep);
 }
 
 /* id, state, number, serial */

@@ -229,7 +229,7 @@ static void child_exit(ph_proc *p, void *owner, ph_bytes *reason) {
   bool again = c->spec->restart == PH_RESTART_PERMANENT ||
                (c->spec->restart == PH_RESTART_TRANSIENT && !ph_reason_clean(reason));
   if (!again && !h->freeing) { /* it ended for good: so does the number of its start */
-    if (ph__ended_add(h, c->row, c->num, false) >= 0) {
+    if (ph__ended_add(h, c->row, c->num, ph__is_static(c->row, c->num)) >= 0) {
       ph__change_ended(h, c->row, c->num);
       gone(c);
       return;

@@ -4,7 +4,8 @@
  *
  * Invariants
  *  - row->live is sorted by version, largest first; no number in it is in row->ended.
- *  - digest covers live intents only; tombstones travel with the rows of buckets that differ.
+ *  - digest covers live intents and the tombstones that are kept; others travel with the rows of
+ * buckets that differ.
  *  - a member in `view` (included) has given us all its facts and rows, and said that it has all of
  * ours.
  *  - what must be looked at whenever the view is agreed is in hub->homeless. */
@@ -369,7 +370,11 @@ void ph__row_release(ph_hub *h, ph_row *r); /* frees it when nothing is left in 
 void ph__row_dirty(ph_hub *h, ph_row *r);
 /* 1: something changed, 0: not, < 0: error. Takes references of its own. */
 int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in);
+/* The same. keep: a static child was stopped, or ended for good; that is remembered as long as the
+ * hub lives, and enters the digests. */
 int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep);
+ph_ended *ph__ended_find(const ph_row *r, ph_number num);
+bool ph__is_static(ph_row *r, ph_number num); /* a live start that came from child_specs */
 bool ph__is_ended(const ph_row *r, ph_number num);
 ph_intent *ph__intent_find(ph_row *r, ph_number num);
 ph_fact *ph__fact_find(ph_row *r, const ph_member *owner);

@@ -18,6 +18,7 @@ int ph_node_init(ph_node *n, const ph_env *env, const ph_sys_host *sys_host,
 void ph_node_deinit(ph_node *n) {
   while (!ph_list_empty(&n->hubs)) ph_hub_free(PH_CONTAINER(n->hubs.next, ph_hub, all));
   ph_sys_deinit(&n->sys);
+  ph_free(n->env, n->joins);
 }
 
 ph_hub *ph_node_hub(ph_node *n, const char *id, size_t len) {
@@ -31,6 +32,7 @@ ph_hub *ph_node_hub(ph_node *n, const char *id, size_t len) {
 int ph_node_name(ph_node *n, const char *name, size_t len, uint64_t incarnation) {
   int err = ph_sys_name(&n->sys, name, len, incarnation);
   if (err) return err;
+  n->join_count = 0; /* of a node that this one was before */
   for (ph_list *l = n->hubs.next; l != &n->hubs; l = l->next)
     ph__renamed(PH_CONTAINER(l, ph_hub, all));
   return 0;
@@ -122,6 +124,30 @@ static void flow(ph_node *n, uint64_t peer, bool on) {
     ph__kick(PH_CONTAINER(l, ph_hub, all));
 }
 
+/* ---- Joining */
+
+int ph_node_joining(ph_node *n, uint64_t request) {
+  if (n->join_count == n->join_cap) {
+    size_t cap = n->join_cap ? n->join_cap * 2 : 8;
+    uint64_t *more = ph_realloc(n->env, n->joins, cap * sizeof *more);
+    if (!more) return PH_ENOMEM;
+    n->joins = more;
+    n->join_cap = cap;
+  }
+  n->joins[n->join_count++] = request;
+  return 0;
+}
+
+static bool joined(ph_node *n, uint64_t request) {
+  size_t i = 0;
+  while (i < n->join_count && n->joins[i] != request) i++;
+  if (i == n->join_count) return false;
+  n->joins[i] = n->joins[--n->join_count];
+  for (ph_list *l = n->hubs.next; n->join_count == 0 && l != &n->hubs; l = l->next)
+    ph__settle_check(PH_CONTAINER(l, ph_hub, all));
+  return true;
+}
+
 void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p,
                    size_t len) {
   switch (type) {
@@ -144,6 +170,7 @@ void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint
     flow(n, a, false);
     break;
   case PH_EV_CONNECTED:
+    if (joined(n, a)) break;
     if (n->on_connected) n->on_connected(n->on_connected_ctx, a, -(int)b, (const char *)p, len);
     break;
   default:

@@ -28,6 +28,8 @@ typedef struct ph_node {
   ph_hub_host hub_host;
   ph_list hubs; /* ph_hub.all */
   uint64_t unknown_frames;
+  uint64_t *joins; /* requests of ph_node_joining without an answer */
+  size_t join_count, join_cap;
   bool missed; /* there was once no memory for a node that came up */
   /* nodeup (up = true) and nodedown, for the user's monitors */
   void (*on_node)(void *ctx, bool up, const char *name, size_t n);
@@ -42,6 +44,9 @@ int ph_node_init(ph_node *n, const ph_env *env, const ph_sys_host *sys_host,
 void ph_node_deinit(ph_node *n); /* hubs first, then processes */
 /* this node gets a name (node.start): the process system and the hubs take it */
 int ph_node_name(ph_node *n, const char *name, size_t len, uint64_t incarnation) PH_MUST_CHECK;
+/* The first try to join somebody is under way, as that CONNECT request: until its answer, hubs do
+ * not take it that nobody is there. Its PH_EV_CONNECTED goes no further. */
+int ph_node_joining(ph_node *n, uint64_t request) PH_MUST_CHECK;
 /* an event of the cluster machine (PH_EV_*) */
 void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p, size_t len);
 /* the hub of this id on this node, or NULL */

@@ -32,6 +32,22 @@ static void resolve(ph_hub *h, ph_row *r) {
   }
 }
 
+/* A static child that was stopped stays so, whoever comes and has it among its child_specs. */
+static void yield(ph_hub *h, ph_row *r) {
+  const ph_ended *e = r->ended;
+  while (e && !e->keep) e = e->next;
+  for (ph_intent *in = e ? r->live : NULL, *next; in; in = next) {
+    ph_number num = in->num;
+    next = in->next;
+    if (in->hlc != 0) continue;
+    if (ph__ended_add(h, r, num, false) < 0) {
+      ph__oom(h);
+      return;
+    }
+    ph__change_ended(h, r, num);
+  }
+}
+
 /* does another node hold the same start, and keep it? */
 static bool other_stays(const ph_hub *h, const ph_row *r) {
   const ph_child *c = r->child;
@@ -64,11 +80,12 @@ static void held_here(ph_hub *h, ph_row *r) {
 /* While others that run the hub are not yet in the view, only what was asked for in this view is
  * started: they may be about to say that they hold the rest. */
 static bool may_start(ph_hub *h, const ph_row *r) {
-  return r->live && !r->facts && h->agreed && !h->stopping && (!h->meeting || r->live->fresh) &&
+  return r->live && !r->facts && h->agreed && !h->stopping && !h->state && (!h->meeting || r->live->fresh) &&
          ph__first(h, r->hash) == &h->self;
 }
 
 static void look(ph_hub *h, ph_row *r) {
+  if (r->ended && r->live) yield(h, r);
   ph__req_row_changed(h, r);
   ph__route_row(h, r);
   if (r->live && r->live->next && h->agreed && ph__first(h, r->hash) == &h->self) resolve(h, r);

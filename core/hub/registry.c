@@ -81,10 +81,19 @@ static uint64_t intent_hash(const ph_hub *h, const ph_row *r, const ph_intent *i
   return ph_hash64(x);
 }
 
-static void digest_flip(ph_hub *h, const ph_row *r, const ph_intent *in) {
-  uint64_t x = intent_hash(h, r, in);
+static void flip(ph_hub *h, const ph_row *r, uint64_t x) {
   h->digest[bucket_of(r->hash)] ^= x;
   h->top ^= x;
+}
+
+static void digest_flip(ph_hub *h, const ph_row *r, const ph_intent *in) {
+  flip(h, r, intent_hash(h, r, in));
+}
+
+static void tomb_flip(ph_hub *h, const ph_ended *e) {
+  const ph_nodeent *a = h->sys->nodes[e->num.node];
+  uint64_t x = ph_hash64(e->row->hash ^ ph_ring_hash(a->name, a->name_len)) + a->incarnation;
+  flip(h, e->row, ~ph_hash64(x ^ e->num.counter));
 }
 
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b) {
@@ -185,29 +194,50 @@ void ph__renamed(ph_hub *h) {
     for (ph_list *l = h->buckets[b].next; l != &h->buckets[b]; l = l->next) {
       ph_row *r = PH_CONTAINER(l, ph_row, bucket);
       for (ph_intent *in = r->live; in; in = in->next) digest_flip(h, r, in);
+      for (ph_ended *e = r->ended; e; e = e->next)
+        if (e->keep) tomb_flip(h, e);
     }
   ph__view_changed(h);
 }
 
 /* ---- Tombstones */
 
+ph_ended *ph__ended_find(const ph_row *r, ph_number num) {
+  ph_ended *e = r->ended;
+  while (e && !ph_number_eq(e->num, num)) e = e->next;
+  return e;
+}
+
 bool ph__is_ended(const ph_row *r, ph_number num) {
-  for (const ph_ended *e = r->ended; e; e = e->next)
-    if (ph_number_eq(e->num, num)) return true;
-  return false;
+  return ph__ended_find(r, num) != NULL;
+}
+
+bool ph__is_static(ph_row *r, ph_number num) {
+  const ph_intent *in = ph__intent_find(r, num);
+  return in && in->hlc == 0;
+}
+
+static void tomb_keep(ph_hub *h, ph_ended *e) {
+  if (e->keep) return;
+  e->keep = true;
+  tomb_flip(h, e);
 }
 
 int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep) {
-  if (ph__is_ended(r, num)) return 0;
-  ph_ended *e = ph_zalloc(h->env, sizeof *e);
+  ph_ended *e = ph__ended_find(r, num);
+  if (e) {
+    if (keep) tomb_keep(h, e);
+    return 0;
+  }
+  e = ph_zalloc(h->env, sizeof *e);
   if (!e) return PH_ENOMEM;
   ph_intent *in = ph__intent_find(r, num);
   e->row = r;
   e->num = num;
   e->at = ph_now(h->env);
-  e->keep = keep || (in && in->hlc == 0);
   e->next = r->ended;
   r->ended = e;
+  if (keep) tomb_keep(h, e);
   ph_list_push(&h->tombs, &e->tombs);
   if (in) {
     intent_unlink(h, r, in);

@@ -98,10 +98,10 @@ void ph__view_check(ph_hub *h) {
   ph__kick(h);
 }
 
-/* First synchronised, or nobody there: every node in view has answered, every one that runs the hub
- * is in the view. */
+/* First synchronised, or nobody there: who was to be joined has been reached or does not answer,
+ * every node in view has answered, every one that runs the hub is in the view. */
 void ph__settle_check(ph_hub *h) {
-  if (h->settled || h->lossy) return; /* lossy: it may lack a member */
+  if (h->settled || h->lossy || h->node->join_count > 0) return; /* lossy: it may lack a member */
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
     if (!m->nohub && !m->included) return;
@@ -425,8 +425,10 @@ static int read_row(ph_hub *h, ph_tables *t) {
   if (!err && ph_r_u32(r, &count)) err = PH_EMALFORMED;
   while (!err && count-- > 0) {
     ph_number num;
+    bool keep = false;
     err = ph__r_number(r, t, &num);
-    if (!err) err = ph__ended_add(h, row, num, false);
+    if (!err && ph_r_bool(r, &keep)) err = PH_EMALFORMED;
+    if (!err) err = ph__ended_add(h, row, num, keep);
     if (err > 0) err = 0;
   }
   return err;

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "lsched.h"
-#include "net/tcp/loop.h"
 
 static const char event_key = 0;
 
@@ -45,7 +44,6 @@ static int node_start(lua_State *L) {
   int rc = ph_rt_start(ctx->rt, &c);
   if (rc < 0) return lph_error(L, rc, NULL);
   ctx->max_message = c.max_message;
-  ph_loop_time_slice(ph_rt_loop(ctx->rt), field_ms(L, "time_slice"));
   rc = lph_signals(ctx);
   if (rc < 0) {
     ph_rt_node_end(ctx->rt);
@@ -61,9 +59,15 @@ static int node_started(lua_State *L) {
   return 1;
 }
 
+/* Dials again and again; hubs wait for the outcome of the first try, but not long. */
 static int node_join(lua_State *L) {
+  enum { FIRST_MS = 2000 };
   lph_ctx *ctx = lph_get(L);
-  int rc = ph_rt_join(ctx->rt, luaL_checkstring(L, 1));
+  const char *target = luaL_checkstring(L, 1);
+  uint64_t request;
+  int rc = ph_rt_join(ctx->rt, target);
+  if (rc == 0) rc = ph_rt_connect(ctx->rt, target, FIRST_MS, &request);
+  if (rc == 0) rc = ph_node_joining(ctx->node, request);
   if (rc < 0) return lph_error(L, rc, NULL);
   lua_pushboolean(L, 1);
   return 1;
