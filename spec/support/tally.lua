@@ -60,12 +60,13 @@ function tally.registries(c)
     lines[#lines + 1] = id .. " " .. table.concat(names, " ")
   end
   table.sort(lines)
-  local truth = table.concat(lines, "\n")
+  local truth, wrong = table.concat(lines, "\n"), {}
   for _, node in ipairs(c:live()) do
     local told = node:eval_within(MS, [[ return require "spec.support.census".registry("h") ]])
-    if told ~= truth then return nil, tally.difference(node.name, told, truth) end
+    if told ~= truth then wrong[#wrong + 1] = tally.difference(node.name, told, truth) end
   end
-  return true
+  if #wrong == 0 then return true end
+  return nil, table.concat(wrong, "; ")
 end
 
 --- The first lines that one text has and the other lacks.
