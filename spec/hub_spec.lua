@@ -87,6 +87,30 @@ describe("a hub", function()
       assert.is_true(other:stop())
     end))
 
+    it("lets many hubs run side by side, each with all ids of its own", test(function()
+      local hubs = {}
+      for i = 1, 20 do
+        hubs[i] = assert(phub.start_link { hub_id = "many" .. i })
+        assert(hubs[i]:start_children(children.specs(5), { awaitable = true, metadata = { tag = "t" } }))
+      end
+      local seen = {}
+      for i, h in ipairs(hubs) do
+        eventually(function() return h:get_pid "c5" and h:get_pid "c1" end)
+        for id, pid in pairs(h:process_list "local") do
+          assert.is_nil(seen[pid])
+          seen[pid] = id
+          h:cast(id, i)
+        end
+      end
+      for i, h in ipairs(hubs) do
+        assert.same({ i }, h:call("c3", "seen"))
+        assert.equal("c3", next { c3 = h:tag_query("t").c3 })
+        assert.is_true(h:stop())
+        if hubs[i + 1] then assert.same({ i + 1 }, hubs[i + 1]:call("c1", "seen")) end
+      end
+      assert.is_true(phub.is_alive(hub))
+    end))
+
     it("starts its static children by itself", function()
       phub.run(function()
         local static = assert(phub.start_link { hub_id = "static", child_specs = children.specs(3) })
@@ -213,6 +237,90 @@ describe("a hub", function()
         { id = "a", pid = phub.get_pid(hub, "a"), type = "worker", modules = { "spec.support.children" } },
         { id = "b", pid = phub.get_pid(hub, "b"), type = "supervisor", modules = { "x", "y" } },
       }, list.children)
+      assert.same({ node.self() }, { phub.which_children(hub, "local").node })
+      local all = phub.which_children(hub, "global")
+      assert.same({ 1, node.self(), 2 }, { #all, all[1].node, #all[1].children })
+      assert.is_nil(all[1].error)
+    end))
+
+    it("find children by their tag", test(function()
+      start({ children.spec "a", children.spec "b" }, { metadata = { tag = "red", n = 1 } })
+      start({ children.spec "c" }, { metadata = { tag = "blue" } })
+      start({ children.spec "d" }, { metadata = { colour = "red" } })
+      start { children.spec "e" }
+      local name = node.self()
+      assert.same({ a = { [name] = hub:get_pid "a" }, b = { [name] = hub:get_pid "b" } }, hub:tag_query "red")
+      assert.same({ c = { [name] = hub:get_pid "c" } }, phub.tag_query("h", "blue"))
+      for _, tag in ipairs { "", "tag", "Red", ("x"):rep(5000) } do assert.same({}, hub:tag_query(tag)) end
+      assert(phub.stop_child(hub, "a", { awaitable = true })):await()
+      start({ children.spec "a" }, { metadata = { tag = "blue" } })
+      assert.same({ b = { [name] = hub:get_pid "b" } }, hub:tag_query "red")
+      assert.same({ a = { [name] = hub:get_pid "a" }, c = { [name] = hub:get_pid "c" } }, hub:tag_query "blue")
+      hub:tag_query("blue").a[name] = nil
+      assert.is_truthy(hub:tag_query("blue").a[name])
+    end))
+
+    it("find a tag that is any string, and one that waits for its child", test(function()
+      local long = ("tag"):rep(3000)
+      start({ children.spec "zero" }, { metadata = { tag = "a\0b" } })
+      start({ children.spec "bytes" }, { metadata = { tag = "\xff\xfe" } })
+      start({ children.spec "empty" }, { metadata = { tag = "" } })
+      start({ children.spec "long" }, { metadata = { tag = long } })
+      for id, tag in pairs { zero = "a\0b", bytes = "\xff\xfe", empty = "", long = long } do
+        assert.same({ [id] = { [node.self()] = hub:get_pid(id) } }, hub:tag_query(tag))
+      end
+      assert.same({}, hub:tag_query "a")
+      phub.start_child(hub, { id = "slow", start = { "spec.support.children", "slow", { 50 } } },
+        { metadata = { tag = "slow" } })
+      eventually(function() return phub.child_lookup(hub, "slow") end)
+      assert.same({ slow = {} }, hub:tag_query "slow")
+      eventually(function() return next(hub:tag_query("slow").slow) end)
+    end))
+
+    it("find a tag at a cost that other children do not add to", test(function()
+      start(children.specs(20000, "x"), { metadata = { tag = "many" } })
+      start(children.specs(10, "y"), { metadata = { tag = "few" } })
+      local function seconds(tag, n)
+        local began = os.clock()
+        for _ = 1, n do hub:tag_query(tag) end
+        return (os.clock() - began) / n
+      end
+      seconds("few", 100)
+      local few, many = seconds("few", 500), seconds("many", 1)
+      assert.is_true(few < many / 50, ("%g against %g s"):format(few, many))
+    end))
+
+    it("give ids of any bytes", test(function()
+      local specs = {}
+      for i, id in ipairs { "a\0b", "\0", "\xff", "snow\u{2603}", ("x"):rep(1024) } do specs[i] = children.spec(id) end
+      assert.equal("ok", start(specs).status)
+      for _, spec in ipairs(specs) do
+        assert.same(spec, (hub:child_lookup(spec.id)))
+        assert.is_truthy(hub:get_pid(spec.id))
+        assert.same({}, hub:call(spec.id, "args"))
+        assert.is_truthy(hub:process_list()[spec.id])
+      end
+      assert.is_nil(hub:get_pid "a")
+    end))
+
+    it("say why a child does not run", test(function()
+      package.loaded["spec.once"] = { start = function()
+        if package.loaded["spec.once"].ran then return nil, "no more" end
+        package.loaded["spec.once"].ran = true
+        return children.start()
+      end }
+      start { { id = "a", start = { "spec.once", "start" } }, children.spec "b" }
+      hub:cast("a", "crash")
+      eventually(function() return select(4, hub:child_lookup("a", { with_metadata = true })) == "backoff" end)
+      package.loaded["spec.once"] = nil
+      local spec, instances, metadata, waiting = hub:child_lookup("a", { with_metadata = true })
+      assert.same({ "a", {}, {}, "backoff" }, { spec.id, instances, metadata, waiting })
+      assert.equal(2, select("#", hub:child_lookup "a"))
+      assert.is_nil(hub:get_pid "a")
+      assert.same({}, hub:get_pids "a")
+      assert.same({}, hub:process_list().a)
+      assert.is_nil(hub:process_list "local".a)
+      assert.is_nil((select(4, hub:child_lookup("b", { with_metadata = true }))))
     end))
 
     it("answer about the hub itself", test(function()
