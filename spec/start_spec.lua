@@ -2,6 +2,7 @@ local phub = require "phub"
 local process = require "phub.process"
 local node = require "phub.node"
 local children = require "spec.support.children"
+local os_process = require "spec.support.os_process"
 
 describe("starting and stopping children", function()
   local hub
@@ -203,6 +204,90 @@ describe("starting and stopping children", function()
     assert.is_nil(phub.get_pid(hub, "a"))
   end))
 
+  it("rolls back within await_timeout, and says when that was too short", test(function()
+    local deaf = { id = "deaf", start = { "spec.support.children", "deaf" }, shutdown = 400 }
+    local no = { id = "no", start = { "spec.support.children", "refuse", { "no" } } }
+    local before = process.now()
+    local result = start({ deaf, no }, { on_failure = "rollback", await_timeout = 100 })
+    assert.is_true(process.now() - before < 350)
+    assert.same({ "error", false }, { result.status, result.rollback })
+    assert.same({ { "deaf" }, "no" }, { ids(result.started), result.errors[1].id })
+    while phub.process_list(hub, "local").deaf do process.sleep(5) end
+    result = start({ deaf, no }, { on_failure = "rollback" })
+    assert.is_true(result.rollback)
+    assert.same({}, phub.process_list(hub))
+  end))
+
+  it("rolls back what started when another id runs already", test(function()
+    start { children.spec "a" }
+    local pid = phub.get_pid(hub, "a")
+    local result = start({ children.spec "b", children.spec "a" }, { on_failure = "rollback", check_existing = false })
+    assert.is_true(result.rollback)
+    assert.same({ "b" }, ids(result.started))
+    assert.equal("already_started", result.errors[1].reason)
+    assert.equal(pid, phub.get_pid(hub, "a"))
+    assert.is_nil(phub.child_lookup(hub, "b"))
+  end))
+
+  it("bounds the whole by await_timeout", test(function()
+    local before = process.now()
+    local result = start({ { id = "slow", start = { "spec.support.children", "slow", { 400 } } } },
+      { await_timeout = 50, timeout = 10000 })
+    assert.is_true(process.now() - before < 350)
+    assert.equal("node_receive_timeout", result.errors[1].reason)
+    assert.is_nil(phub.child_lookup(hub, "slow"))
+  end))
+
+  it("takes any time: none, fractions, for ever", test(function()
+    local slow = { id = "slow", start = { "spec.support.children", "slow", { 20 } } }
+    assert.equal("node_receive_timeout", start({ slow }, { timeout = 0 }).errors[1].reason)
+    assert.equal("node_receive_timeout", start({ slow }, { timeout = 0.5 }).errors[1].reason)
+    local result = start({ slow }, { timeout = math.huge, await_timeout = math.huge })
+    assert.equal("ok", result.status)
+    assert.equal("ok", await(phub.stop_child(hub, "slow", { awaitable = true, timeout = math.huge })).status)
+  end))
+
+  it("resolves a stop within its timeout; the child ends all the same", test(function()
+    start { { id = "deaf", start = { "spec.support.children", "deaf" }, shutdown = 300 } }
+    local pid = phub.get_pid(hub, "deaf")
+    for _, options in ipairs { { timeout = 50 }, { await_timeout = 50 } } do
+      options.awaitable = true
+      local before = process.now()
+      local result = await(phub.stop_child(hub, "deaf", options))
+      assert.is_true(process.now() - before < 250)
+      assert.equal("error", result.status)
+      assert.is_truthy(({ node_receive_timeout = true, not_found = true })[result.errors[1].reason])
+    end
+    while process.alive(pid) do process.sleep(5) end
+    assert.is_nil(phub.child_lookup(hub, "deaf"))
+  end))
+
+  it("sets init_cids by itself, whatever it is given", test(function()
+    local options = { awaitable = true, init_cids = { "x" } }
+    assert.same({ "a" }, await(phub.start_children(hub, { children.spec "a" }, options)):cids())
+    assert.same({ "x" }, options.init_cids)
+  end))
+
+  it("leaves the tables that it is given as they are", test(function()
+    local spec, options = children.spec("a", { list = { 1 } }), { awaitable = true, metadata = { tag = "t" } }
+    await(phub.start_child(hub, spec, options))
+    assert.same(children.spec("a", { list = { 1 } }), spec)
+    assert.same({ awaitable = true, metadata = { tag = "t" } }, options)
+    spec.start[3][1].list[1] = "changed"
+    options.metadata.tag = "changed"
+    local got, _, metadata = phub.child_lookup(hub, "a", { with_metadata = true })
+    assert.same({ 1, "t" }, { got.start[3][1].list[1], metadata.tag })
+  end))
+
+  it("stops a child whose start it has just asked for", test(function()
+    for i = 1, 50 do
+      local id = "a" .. i
+      assert.equal("start_initiated", phub.start_child(hub, children.spec(id), { disable_logging = true }))
+      assert.same({ id }, ids(stop({ id }).stopped))
+    end
+    assert.same({}, phub.process_list(hub))
+  end))
+
   it("formats the result with async_wait", test(function()
     local entry = await(phub.start_child(hub, children.spec "a", { async_wait = true }))
     assert.same({ id = "a", instances = { [node.self()] = phub.get_pid(hub, "a") } }, entry)
@@ -215,6 +300,11 @@ describe("starting and stopping children", function()
     assert.is_nil(value)
     assert.equal("start_failed", err.code)
     assert.equal("no", err.errors[1].reason)
+    assert.same({ {}, false }, { err.started, err.rollback })
+    value, err = assert(phub.stop_children(hub, { "c1", "nobody" }, { async_wait = true })):await()
+    assert.is_nil(value)
+    assert.same({ "stop_failed", "nobody", { "c1" } }, { err.code, err.errors[1].id, ids(err.stopped) })
+    assert.same({ "c2" }, ids(await(phub.stop_children(hub, { "c2" }, { async_wait = true }))))
   end))
 
   it("waits for its future by phub.await too", test(function()
@@ -261,5 +351,32 @@ describe("starting and stopping children", function()
     assert.equal("ok", result.status)
     assert.same({}, phub.call(h, "a", "args"))
     assert.is_true(phub.stop(h))
+  end)
+
+  describe("what nobody waits for", function()
+    after_each(os_process.finish)
+
+    it("is logged when it fails, unless that is disabled", function()
+      local p = os_process.lua [[
+        local phub = require "phub"
+        phub.run(function()
+          local hub = assert(phub.start_link { hub_id = "logging" })
+          local function try(id, options)
+            hub:start_child({ id = id, start = { "spec.support.children", "refuse", { "because" } } }, options)
+            hub:start_child({ id = id .. "2", start = { "spec.support.children", "start" } }, { awaitable = true }):await()
+          end
+          try("plain")
+          try("quiet", { disable_logging = true })
+          local err = assert(hub:start_child({ id = "future", start = { "no.module", "f" } }, { awaitable = true })):await()
+          assert(err.status == "error")
+          hub:stop_child "nobody"
+          hub:stop()
+        end)
+      ]]
+      assert.same({ code = 0 }, p:wait())
+      assert.matches("hub logging: 1 of 1 children did not start; plain: because", p.errors)
+      assert.is_nil(p.errors:find("quiet", 1, true))
+      assert.is_nil(p.errors:find("future", 1, true))
+    end)
   end)
 end)

@@ -76,6 +76,14 @@ function children.gone()
   return pid
 end
 
+--- One that takes no notice of the signal to stop.
+function children.deaf()
+  return process.spawn_link(function()
+    process.trap_exit(true)
+    while true do process.receive() end
+  end)
+end
+
 children.not_a_function = "text"
 
 --- A spec of the usual child.
