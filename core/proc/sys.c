@@ -98,36 +98,47 @@ void ph_sys_deinit(ph_sys *s) {
   free_all(s);
 }
 
-static void run_one(ph_sys *s) {
+/* NULL, or the process when it wants another turn */
+static ph_proc *run_one(ph_sys *s) {
   ph_proc *p = ph__rq_pop(s);
   if (!p->bh) { /* it ended while it was queued */
     ph_free(s->env, p);
-    return;
+    return NULL;
   }
   if (p->killed) {
     ph_exit(p, p->killed);
-    return;
+    return NULL;
   }
   s->current = p;
   p->running = 1;
   ph_run result = p->bh->run(s, p);
-  if (s->current != p) return; /* it has ended itself */
+  if (s->current != p) return NULL; /* it has ended itself */
   s->current = NULL;
   p->running = 0;
-  if (p->killed)
-    ph_exit(p, p->killed);
-  else if (result == PH_RUN_AGAIN)
-    ph_ready(p);
+  if (!p->killed) return result == PH_RUN_AGAIN ? p : NULL;
+  ph_exit(p, p->killed);
+  return NULL;
+}
+
+static bool run_due(ph_sys *s, uint64_t now) {
+  ph_timers_run(&s->timers, now, TIMERS_A_RUN);
+  return ph__run_woken(s);
 }
 
 bool ph_sys_run(ph_sys *s, uint64_t budget_ns) {
   uint64_t start = ph_now(s->env);
   if (!ph_list_empty(&s->lossy)) ph__reset_lossy(s);
-  ph_timers_run(&s->timers, start, TIMERS_A_RUN);
-  bool more = ph__run_woken(s);
-  for (size_t n = s->runnable; n; n--) {
-    run_one(s);
-    if (budget_ns != PH_NEVER && ph_now(s->env) - start >= budget_ns) break;
+  bool more = run_due(s, start), over = false;
+  for (size_t n = s->runnable; n && !over; n--) {
+    ph_proc *again = run_one(s);
+    uint64_t now = budget_ns == PH_NEVER ? start : ph_now(s->env);
+    over = now - start >= budget_ns;
+    if (over && again) { /* what became due meanwhile is before it; it may end by that */
+      ph_pid pid = again->pid;
+      more = run_due(s, now);
+      again = ph_proc_find(s, pid);
+    }
+    if (again) ph_ready(again);
   }
   return more || s->runnable || !ph_list_empty(&s->woken) || !ph_list_empty(&s->lossy);
 }

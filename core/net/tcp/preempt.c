@@ -15,7 +15,10 @@
  * 4. Slices of two loops inside each other on one thread: the handler knows the inner one. What the
  *    outer one has asked for meanwhile is lost, and asked for again after AGAIN_MS. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,8 +28,6 @@ enum {
   TICK_MS = 5,
   SLACK_US = 500,   /* a tick may come that early */
   PROGRESS_US = 50, /* CPU time since the last tick, below which the thread rather waits */
-  SUSPECT_US = 100, /* a second look: does it run at this moment? */
-  SUSPECTS = 4,     /* ticks after which it is signalled although it never ran at that moment */
   ALONE_MS = 100,   /* how often a slice that nobody waits for is looked into */
   AGAIN_MS = 100,   /* CPU time after which a signal counts as lost */
   HOPELESS_MS = 5000
@@ -158,19 +159,26 @@ static bool cpu_of(ph__preempt *p, uint64_t *out) {
   return true;
 }
 
-/* A signal, or the hook that it armed, is on its way. */
-static bool under_way(ph_loop *l, ph__preempt *p, uint64_t cpu) {
-  bool asked = atomic_load(&p->asked) == p->seen;
+static void log_hopeless(ph_loop *l, ph__preempt *p) {
+  p->hopeless = true;
+  ph_logf(l->env, PH_LOG_WARN,
+          "the process with the serial %llu does not give way: it has been inside a C function, "
+          "a finalizer or a message handler for %d s, where nothing can stop it",
+          (unsigned long long)LOAD(p->who), HOPELESS_MS / 1000);
+}
+
+/* A signal, or the hook that it armed, is on its way. One that was lost (the user has set a hook of
+ * his own in the moment between) is sent again. */
+static bool under_way(ph_loop *l, ph__preempt *p, uint64_t now, uint64_t cpu) {
   bool armed = LOAD(p->armed);
-  if (!asked && !armed) return false;
-  if (armed && !p->hopeless && cpu - p->asked_cpu >= PH_MS(HOPELESS_MS)) {
-    p->hopeless = true;
-    ph_logf(l->env, PH_LOG_WARN,
-            "the process with the serial %llu does not give way: it has been inside a C function, "
-            "a finalizer or a message handler for %d s, where nothing can stop it",
-            (unsigned long long)LOAD(p->who), HOPELESS_MS / 1000);
+  if (!armed && atomic_load(&p->asked) != p->seen) {
+    p->first_cpu = cpu;
+    return false;
   }
-  return armed || cpu - p->asked_cpu < PH_MS(AGAIN_MS);
+  if (armed && !p->hopeless && cpu - p->first_cpu >= PH_MS(HOPELESS_MS) &&
+      ph__preempt_waits(l, now))
+    log_hopeless(l, p);
+  return cpu - p->asked_cpu < PH_MS(AGAIN_MS);
 }
 
 static bool too_long(ph_loop *l, ph__preempt *p, uint64_t now, uint64_t cpu) {
@@ -178,29 +186,25 @@ static bool too_long(ph_loop *l, ph__preempt *p, uint64_t now, uint64_t cpu) {
   return ph__preempt_waits(l, now) || cpu - p->looked_cpu >= PH_MS(ALONE_MS);
 }
 
+/* SA_RESTART does not keep usleep and its like from ending early: so a thread that waits in the
+ * system must not be signalled. Its CPU time says that it has run since the last tick, the kernel
+ * whether it does now; where /proc cannot be read, the first must do. */
+static bool sleeps(const ph__preempt *p) {
+  char text[128];
+  snprintf(text, sizeof text, "/proc/self/task/%d/stat", (int)LOAD(p->thread));
+  int fd = open(text, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  text[n > 0 ? n : 0] = '\0';
+  const char *name_end = strrchr(text, ')'); /* id (name) state ... */
+  return name_end && name_end[1] && name_end[2] != 'R';
+}
+
 static void ask(ph__preempt *p, uint64_t cpu) {
-  p->suspects = 0;
   p->looked_cpu = p->asked_cpu = cpu;
   atomic_store(&p->asked, p->seen);
   tgkill(getpid(), LOAD(p->thread), SIGURG);
-}
-
-/* SA_RESTART does not keep usleep and its like from ending early: so a thread that waits in the
- * system must not be signalled. It has run since the last tick; whether it runs now shows a moment
- * later. */
-static uint64_t suspect(ph__preempt *p, uint64_t cpu, uint64_t tick) {
-  if (p->looking) {
-    bool runs = cpu != p->last_cpu;
-    p->looking = false;
-    p->last_cpu = cpu;
-    if (runs || p->suspects >= SUSPECTS) ask(p, cpu);
-    return tick;
-  }
-  bool ran = cpu - p->last_cpu >= PROGRESS_US * 1000;
-  p->last_cpu = cpu;
-  p->suspects = ran ? p->suspects + 1 : 0;
-  p->looking = ran;
-  return ran ? SUSPECT_US * 1000 : tick;
 }
 
 uint64_t ph__preempt_tick(ph_loop *l, uint64_t now) {
@@ -212,15 +216,12 @@ uint64_t ph__preempt_tick(ph_loop *l, uint64_t now) {
   if (slice != p->seen) {
     p->seen = slice;
     p->since = now;
-    p->last_cpu = p->looked_cpu = cpu;
-    p->suspects = 0;
-    p->looking = p->hopeless = false;
+    p->last_cpu = p->looked_cpu = p->first_cpu = cpu;
+    p->hopeless = false;
     return tick;
   }
-  if (p->looking) return suspect(p, cpu, tick);
-  if (under_way(l, p, cpu) || !too_long(l, p, now, cpu)) {
-    p->last_cpu = cpu;
-    return tick;
-  }
-  return suspect(p, cpu, tick);
+  bool ran = cpu - p->last_cpu >= PROGRESS_US * 1000;
+  p->last_cpu = cpu;
+  if (!under_way(l, p, now, cpu) && ran && too_long(l, p, now, cpu) && !sleeps(p)) ask(p, cpu);
+  return tick;
 }

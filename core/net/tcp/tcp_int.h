@@ -41,10 +41,9 @@ struct ph__preempt {
   /* the standby's */
   uint64_t seen, since;           /* the slice it looks at, and the time when it first did */
   uint64_t last_cpu;              /* CPU time of the thread at the last look, */
-  uint64_t looked_cpu, asked_cpu; /* ... when the slice was last looked into, or asked */
-  int suspects;
-  bool looking; /* for the second time */
-  bool hopeless;
+  uint64_t looked_cpu, asked_cpu; /* ... when the slice was last looked into, or asked, */
+  uint64_t first_cpu;             /* ... and since when it has been asked in vain */
+  bool hopeless;                  /* ... and that was logged */
 };
 
 struct ph_loop {
