@@ -84,11 +84,8 @@ static void stop(ph_hub *h, const ph_deferred *d, const char *id) {
       a.code = 1;
       a.clock = in->hlc;
     }
-  while (a.code == 0 && r && r->live) {
-    ph_number num = r->live->num;
-    if (ph__ended_add(h, r, num, ph__is_static(r, num)) < 0) return; /* not answered: asked again */
-    ph__change_ended(h, r, num);
-  }
+  while (a.code == 0 && r && r->live)
+    if (ph__intent_end(h, r, r->live)) return; /* not answered: asked again */
   answer(h, d->from, &a);
 }
 

@@ -114,21 +114,16 @@ uint32_t ph__batch_spec(ph_hub *h, ph_batch *b, ph_spec *spec) {
   return at;
 }
 
-static void batch_tomb(ph_hub *h, ph_batch *b, ph_number num, bool keep) {
-  ph__batch_number(h, b, num);
-  ph_w_bool(&b->body, keep);
-}
-
 /* id, live count, { number, hlc, writer, confirmed, spec, metadata } ..., ended count, { number,
- * keep } ... */
-void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool tombs) {
-  uint32_t live = 0, ended = 0;
-  for (const ph_intent *in = r->live; in; in = in->next) live++;
-  if (tombs)
-    for (const ph_ended *e = r->ended; e; e = e->next) ended++;
+ * kept } ... */
+void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool live, bool tombs) {
+  const ph_intent *first = live ? r->live : NULL;
+  const ph_ended *ended = tombs ? r->ended : NULL;
+  uint32_t n = 0;
   ph_w_str(&b->body, r->id, r->id_len);
-  ph_w_uint(&b->body, live);
-  for (const ph_intent *in = r->live; in; in = in->next) {
+  for (const ph_intent *in = first; in; in = in->next) n++;
+  ph_w_uint(&b->body, n);
+  for (const ph_intent *in = first; in; in = in->next) {
     ph__batch_number(h, b, in->num);
     ph_w_uint(&b->body, in->hlc);
     ph_w_uint(&b->body, ph__batch_node(b, in->writer));
@@ -139,17 +134,22 @@ void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool tombs) {
     else
       ph_w_nil(&b->body);
   }
-  ph_w_uint(&b->body, ended);
-  if (tombs)
-    for (const ph_ended *e = r->ended; e; e = e->next) batch_tomb(h, b, e->num, e->keep);
+  n = 0;
+  for (const ph_ended *e = ended; e; e = e->next) n++;
+  ph_w_uint(&b->body, n);
+  for (const ph_ended *e = ended; e; e = e->next) {
+    ph__batch_number(h, b, e->num);
+    ph_w_bool(&b->body, e->keep);
+  }
 }
 
 void ph__batch_ended(ph_hub *h, ph_batch *b, const ph_row *r, ph_number num) {
   ph_w_str(&b->body, r->id, r->id_len);
   ph_w_uint(&b->body, 0);
   ph_w_uint(&b->body, 1);
+  ph__batch_number(h, b, num);
   const ph_ended *e = ph__ended_find(r, num);
-  batch_tomb(h, b, num, e && e->keep);
+  ph_w_bool(&b->body, e && e->keep);
 }
 
 /* id, state, number, serial */
@@ -216,7 +216,7 @@ static ph_batch *changes(ph_hub *h) {
 
 void ph__change_row(ph_hub *h, const ph_row *r) {
   ph_batch *b = changes(h);
-  if (b) ph__batch_row(h, b, r, true);
+  if (b) ph__batch_row(h, b, r, true, false);
 }
 
 void ph__change_ended(ph_hub *h, const ph_row *r, ph_number num) {

@@ -222,19 +222,23 @@ static void child_exit(ph_proc *p, void *owner, ph_bytes *reason) {
   ph_hub *h = c->hub;
   (void)p;
   c->proc = NULL;
-  if (c->state != PH_CH_RUNNING) {
+  if (c->state != PH_CH_RUNNING && c->state != PH_CH_HOLDING) {
     gone(c);
     return;
   }
   bool again = c->spec->restart == PH_RESTART_PERMANENT ||
                (c->spec->restart == PH_RESTART_TRANSIENT && !ph_reason_clean(reason));
   if (!again && !h->freeing) { /* it ended for good: so does the number of its start */
-    if (ph__ended_add(h, c->row, c->num, ph__is_static(c->row, c->num)) >= 0) {
-      ph__change_ended(h, c->row, c->num);
+    const ph_intent *in = ph__intent_find(c->row, c->num);
+    if (!in || !ph__intent_end(h, c->row, in)) {
       gone(c);
       return;
     }
     ph__oom(h);
+  }
+  if (c->state == PH_CH_HOLDING) { /* it starts again where it was about to go */
+    gone(c);
+    return;
   }
   if (may_restart(h, c, ph_now(h->env)))
     enqueue(c);

@@ -179,6 +179,7 @@ static void turn(ph_timer *t) {
   ph__routes_run(h);
   ph__moves_run(h);
   if (ph__sync_slice(h)) more = true;
+  if (ph__tombs_slice(h)) more = true;
   ph__held_run(h);
   ph__flush(h);
   barrier(h);

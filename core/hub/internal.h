@@ -5,7 +5,7 @@
  * Invariants
  *  - row->live is sorted by version, largest first; no number in it is in row->ended.
  *  - digest covers live intents and the tombstones that are kept; others travel with the rows of
- * buckets that differ.
+ * buckets that differ, and all of them to whoever is greeted.
  *  - a member in `view` (included) has given us all its facts and rows, and said that it has all of
  * ours.
  *  - what must be looked at whenever the view is agreed is in hub->homeless. */
@@ -30,8 +30,8 @@ enum {                  /* messages between hubs: [type, hub id, ...] */
        PH_H_STOP = 73,    /* nodes, clock, bin(rows): to an arbiter */
        PH_H_RESULT = 74,  /* bin(rows): to a requester */
        PH_H_DIGEST = 75,  /* top digest */
-       PH_H_BUCKETS = 76, /* bin(digests), answer wanted */
-       PH_H_SYNCED = 77,  /* the rows asked for by BUCKETS have all been sent */
+       PH_H_BUCKETS = 76, /* bin(digests), answer wanted, round */
+       PH_H_SYNCED = 77,  /* round: the rows asked for by that BUCKETS have all been sent */
        PH_H_READY = 78,   /* the sender has everything of everyone it knows */
        PH_H_ASK = 79,     /* child id: to its arbiter */
        PH_H_ASKED = 80,   /* child id: what the arbiter knew came before */
@@ -41,6 +41,7 @@ enum {                  /* messages between hubs: [type, hub id, ...] */
        PH_H_MAIL = 84, /* bin(id, class, value ...): unread messages of a child that moves there */
        PH_H_SURVEY = 85,   /* token */
        PH_H_SURVEYED = 86, /* token: all that the sender had to tell came before */
+       PH_H_GONE = 87,     /* [name, incarnation ...]: they may come back */
        PH_H_UNSURE = 83    /* child id, number: is this start settled? */
 };
 
@@ -79,11 +80,11 @@ typedef struct ph_tagged { /* behind an intent with a tag, in its allocation */
 
 typedef struct ph_ended { /* a tombstone: a number that never lives again */
   struct ph_ended *next;
-  ph_list tombs; /* in hub->tombs, by arrival */
+  ph_list tombs; /* in hub->tombs, by arrival, unless it is kept */
   ph_row *row;
   ph_number num;
   uint64_t at; /* local arrival, ns */
-  bool keep;   /* of a static child: kept while the hub lives */
+  bool keep;   /* a static child was stopped: kept while the hub lives, and no proposal starts it */
 } ph_ended;
 
 typedef enum ph_fact_state {
@@ -134,15 +135,15 @@ typedef struct ph_member {
   ph_list all; /* hub->members; self is not in it */
   ph_hub *hub;
   ph_nodeent *node;
-  uint64_t peer;         /* 0: self */
-  uint64_t view;         /* the view it last said it acts on */
-  uint64_t acked;        /* the last flush of ours it has acknowledged */
-  uint64_t matched_at;   /* its digest last equalled ours, ns */
-  ph_list facts;         /* ph_fact.in_owner */
-  uint32_t gen;          /* of its snapshots */
-  uint64_t started;      /* when its hub started: tells one hub from the next on one node */
-  bool hello;            /* it runs the hub, with the same strategies */
-  bool nohub;            /* it does not, or with other strategies */
+  uint64_t peer;       /* 0: self */
+  uint64_t view;       /* the view it last said it acts on */
+  uint64_t acked;      /* the last flush of ours it has acknowledged */
+  uint64_t matched_at; /* since when it is known to have had no number as live that we had ended */
+  ph_list facts;       /* ph_fact.in_owner */
+  uint32_t gen;        /* of its snapshots */
+  uint64_t started;    /* when its hub started: tells one hub from the next on one node */
+  bool hello;          /* it runs the hub, with the same strategies */
+  bool nohub;          /* it does not, or with other strategies */
   bool snap_ok, rows_ok; /* its facts, its rows are here */
   bool ready;            /* it has everything of ours since the link was last made */
   bool ready_sent;
@@ -153,12 +154,17 @@ typedef struct ph_member {
   ph_fact *snap_at; /* the next own fact to send, NULL: at the end */
   bool rows_wanted;
   uint8_t buckets[PH_BUCKETS / 8]; /* those still to send */
+  bool tombs_due;                  /* and the tombstones of all others: it was greeted */
+  uint64_t round, round_at; /* our last comparison of all buckets: its number, and when, ns */
+  uint64_t their_round;
+  bool round_over; /* its answer is here, what it asked of us has yet to be sent */
   uint32_t bucket_at;
   struct ph_batch *out[PH_OUT_COUNT]; /* gathered for it in this turn, NULL: nothing */
 } ph_member;
 
 typedef struct ph_gone { /* an incarnation that went down without leaving: tombstones wait for it */
   ph_list list;
+  uint64_t at;
   ph_nodeent *node;
 } ph_gone;
 
@@ -296,6 +302,8 @@ struct ph_hub {
   ph_list buckets[PH_BUCKETS];
   uint64_t digest[PH_BUCKETS], top;
   ph_list tombs, homeless, dirty;
+  uint32_t bucket_tombs[PH_BUCKETS]; /* how many each bucket has */
+  bool purging;
   uint64_t hlc;
   ph_index tags;
   ph_bytes *last_meta; /* the metadata last seen, and its tag */
@@ -311,6 +319,7 @@ struct ph_hub {
   ph_ring ring;
   uint64_t view;   /* hash of the view acted on */
   bool agreed;     /* every member of it has said the same */
+  bool greeted;    /* all nodes in view know of it */
   bool settled;    /* it has first synchronised, or found nobody */
   bool ring_stale; /* could not be made anew for lack of memory */
   uint64_t started;
@@ -370,12 +379,11 @@ void ph__row_release(ph_hub *h, ph_row *r); /* frees it when nothing is left in 
 void ph__row_dirty(ph_hub *h, ph_row *r);
 /* 1: something changed, 0: not, < 0: error. Takes references of its own. */
 int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in);
-/* The same. keep: a static child was stopped, or ended for good; that is remembered as long as the
- * hub lives, and enters the digests. */
-int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep);
-ph_ended *ph__ended_find(const ph_row *r, ph_number num);
-bool ph__is_static(ph_row *r, ph_number num); /* a live start that came from child_specs */
-bool ph__is_ended(const ph_row *r, ph_number num);
+void ph__intent_drop(ph_hub *h, ph_row *r, ph_intent *in);
+void ph__digest_flip(ph_hub *h, const ph_row *r, uint64_t x);
+static inline size_t ph__bucket(uint64_t hash) {
+  return (size_t)(hash >> 54);
+}
 ph_intent *ph__intent_find(ph_row *r, ph_number num);
 ph_fact *ph__fact_find(ph_row *r, const ph_member *owner);
 int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t state,
@@ -383,8 +391,24 @@ int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t 
 void ph__fact_drop(ph_hub *h, ph_fact *f);
 void ph__facts_drop_all(ph_hub *h, ph_member *m);
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b);
-void ph__tombs_purge(ph_hub *h);
 void ph__registry_free(ph_hub *h);
+/* ---- tomb.c */
+/* As ph__intent_add. keep: a static child was stopped, or ended for good; that is remembered as
+ * long as the hub lives, and enters the digests. */
+int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep);
+int ph__intent_end(ph_hub *h, ph_row *r,
+                   const ph_intent *in); /* by a stop; tells all. 0 or error */
+void ph__ended_free(ph_hub *h, ph_ended *e);
+bool ph__is_ended(const ph_row *r, ph_number num);
+ph_ended *ph__ended_find(const ph_row *r, ph_number num);
+uint64_t ph__ended_hash(const ph_hub *h, const ph_ended *e);
+void ph__tombs_tick(ph_hub *h);
+bool ph__tombs_slice(ph_hub *h); /* true: there are more that may go */
+void ph__gone_add(ph_hub *h, ph_nodeent *n);
+void ph__gone_back(ph_hub *h, const ph_nodeent *n);
+void ph__gone_free(ph_hub *h);
+void ph__gone_send(ph_hub *h, ph_member *to);
+int ph__on_gone(ph_hub *h, ph_reader *r);
 /* ---- tag.c */
 /* the tag in that metadata, a reference more; NULL: none */
 int ph__tag_of(ph_hub *h, ph_bytes *meta, ph_tag **out) PH_MUST_CHECK;
@@ -404,8 +428,7 @@ ph_batch *ph__batch(ph_hub *h, ph_batch **slot, uint64_t type);
 void ph__batch_number(ph_hub *h, ph_batch *b, ph_number num);
 uint32_t ph__batch_node(ph_batch *b, uint32_t node);
 uint32_t ph__batch_spec(ph_hub *h, ph_batch *b, ph_spec *spec);
-void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r,
-                   bool tombs); /* CHANGES: the whole row */
+void ph__batch_row(ph_hub *h, ph_batch *b, const ph_row *r, bool live, bool tombs); /* CHANGES */
 void ph__batch_ended(ph_hub *h, ph_batch *b, const ph_row *r, ph_number num);
 void ph__batch_fact(ph_hub *h, ph_batch *b, const ph_fact *f);
 /* sends the batch, if there is one with something in it, to one member or (NULL) to all, and
@@ -413,7 +436,7 @@ void ph__batch_fact(ph_hub *h, ph_batch *b, const ph_fact *f);
 int ph__batch_send(ph_hub *h, ph_batch **slot, ph_member *to);
 ph_batch *ph__out(ph_hub *h, ph_member *m,
                   int which);                    /* a member's own batch; full ones go out first */
-void ph__change_row(ph_hub *h, const ph_row *r); /* to everyone, in this turn's CHANGES */
+void ph__change_row(ph_hub *h, const ph_row *r); /* what lives, to all, in this turn's CHANGES */
 void ph__change_ended(ph_hub *h, const ph_row *r, ph_number num);
 void ph__head(ph_hub *h, ph_buf *b, uint64_t type, uint32_t fields); /* fields after the hub id */
 int ph__send(ph_hub *h, ph_member *m, ph_buf *b);                    /* and deinits b */

@@ -624,6 +624,24 @@ static void deny(ph_hub *h, const char *id, size_t n, ph_number num) {
   ph__change_ended(h, r, num);
 }
 
+/* An arbiter that is new to it may not have heard of a start that is known here, and may hear of it
+ * only now: it is ended here, and asked for again. False: there was something left. */
+static bool nothing_left(ph_hub *h, ph_req *q) {
+  bool left = false;
+  for (;;) {
+    const ph_intent *in = q->row->live;
+    while (in && in->hlc > q->op->clock) in = in->next;
+    if (!in) break;
+    left = true;
+    if (ph__intent_end(h, q->row, in)) {
+      ph__oom(h);
+      return false;
+    }
+  }
+  if (left) req_send(h, q);
+  return !left;
+}
+
 void ph__req_result(ph_hub *h, const ph_answer *a) {
   ph_number num = {.node = PH_SELF, .counter = a->counter};
   ph_row *r = ph__row_find(h, a->id, a->id_len, ph_ring_hash(a->id, a->id_len));
@@ -639,6 +657,7 @@ void ph__req_result(ph_hub *h, const ph_answer *a) {
     return;
   }
   if (a->code == 0) { /* a stop: done by the arbiter */
+    if (!nothing_left(h, q)) return;
     q->intent = true;
     ph__row_dirty(h, q->row);
   } else if (a->code > 0) { /* a stop that met a younger start: ask again, now with that clock */

@@ -80,8 +80,8 @@ static void held_here(ph_hub *h, ph_row *r) {
 /* While others that run the hub are not yet in the view, only what was asked for in this view is
  * started: they may be about to say that they hold the rest. */
 static bool may_start(ph_hub *h, const ph_row *r) {
-  return r->live && !r->facts && h->agreed && !h->stopping && !h->state && (!h->meeting || r->live->fresh) &&
-         ph__first(h, r->hash) == &h->self;
+  return r->live && !r->facts && h->agreed && !h->stopping && !h->state &&
+         (!h->meeting || r->live->fresh) && ph__first(h, r->hash) == &h->self;
 }
 
 static void look(ph_hub *h, ph_row *r) {

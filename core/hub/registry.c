@@ -17,10 +17,6 @@ static bool same_id(const void *item, const void *key) {
 static uint64_t slot_of(const ph_hub *h, uint64_t hash) {
   return ph_hash64(hash ^ h->seed);
 }
-static size_t bucket_of(uint64_t hash) {
-  return (size_t)(hash >> 54);
-}
-
 ph_row *ph__row_find(ph_hub *h, const char *id, size_t n, uint64_t hash) {
   id_key k = {id, n};
   return ph_index_find(&h->rows, slot_of(h, hash), same_id, &k);
@@ -38,7 +34,7 @@ ph_row *ph__row_get(ph_hub *h, const char *id, size_t n, uint64_t hash) {
     ph_free(h->env, r);
     return NULL;
   }
-  ph_list_push(&h->buckets[bucket_of(hash)], &r->bucket);
+  ph_list_push(&h->buckets[ph__bucket(hash)], &r->bucket);
   ph_list_init(&r->dirty);
   ph_list_init(&r->homeless);
   return r;
@@ -81,19 +77,13 @@ static uint64_t intent_hash(const ph_hub *h, const ph_row *r, const ph_intent *i
   return ph_hash64(x);
 }
 
-static void flip(ph_hub *h, const ph_row *r, uint64_t x) {
-  h->digest[bucket_of(r->hash)] ^= x;
+void ph__digest_flip(ph_hub *h, const ph_row *r, uint64_t x) {
+  h->digest[ph__bucket(r->hash)] ^= x;
   h->top ^= x;
 }
 
 static void digest_flip(ph_hub *h, const ph_row *r, const ph_intent *in) {
-  flip(h, r, intent_hash(h, r, in));
-}
-
-static void tomb_flip(ph_hub *h, const ph_ended *e) {
-  const ph_nodeent *a = h->sys->nodes[e->num.node];
-  uint64_t x = ph_hash64(e->row->hash ^ ph_ring_hash(a->name, a->name_len)) + a->incarnation;
-  flip(h, e->row, ~ph_hash64(x ^ e->num.counter));
+  ph__digest_flip(h, r, intent_hash(h, r, in));
 }
 
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b) {
@@ -162,6 +152,14 @@ static void intent_unlink(ph_hub *h, ph_row *r, ph_intent *in) {
   if (!r->live) h->live_count--;
 }
 
+/* takes it out of the row and frees it */
+void ph__intent_drop(ph_hub *h, ph_row *r, ph_intent *in) {
+  intent_unlink(h, r, in);
+  intent_free(h, in);
+  home_check(h, r);
+  ph__row_dirty(h, r);
+}
+
 int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in) {
   if (ph__is_ended(r, in->num)) return 0;
   ph_intent *old = ph__intent_find(r, in->num);
@@ -176,8 +174,7 @@ int ph__intent_add(ph_hub *h, ph_row *r, const ph_intent *in) {
   if (!x) return PH_ENOMEM;
   x->confirmed = confirmed;
   if (old) {
-    intent_unlink(h, r, old);
-    intent_free(h, old);
+    ph__intent_drop(h, r, old);
   }
   intent_insert(h, r, x);
   ph__clock_saw(h, in->hlc);
@@ -193,97 +190,20 @@ void ph__renamed(ph_hub *h) {
   for (size_t b = 0; b < PH_BUCKETS; b++)
     for (ph_list *l = h->buckets[b].next; l != &h->buckets[b]; l = l->next) {
       ph_row *r = PH_CONTAINER(l, ph_row, bucket);
-      for (ph_intent *in = r->live; in; in = in->next) digest_flip(h, r, in);
-      for (ph_ended *e = r->ended; e; e = e->next)
-        if (e->keep) tomb_flip(h, e);
+      ph_intent *all = r->live, *in;
+      r->live = NULL; /* their order depends on names, too */
+      while ((in = all)) {
+        ph_intent **at = &r->live;
+        all = in->next;
+        while (*at && ph__row_compare(h, *at, in) > 0) at = &(*at)->next;
+        in->next = *at;
+        *at = in;
+        digest_flip(h, r, in);
+      }
+      for (const ph_ended *e = r->ended; e; e = e->next)
+        if (e->keep) ph__digest_flip(h, r, ph__ended_hash(h, e));
     }
   ph__view_changed(h);
-}
-
-/* ---- Tombstones */
-
-ph_ended *ph__ended_find(const ph_row *r, ph_number num) {
-  ph_ended *e = r->ended;
-  while (e && !ph_number_eq(e->num, num)) e = e->next;
-  return e;
-}
-
-bool ph__is_ended(const ph_row *r, ph_number num) {
-  return ph__ended_find(r, num) != NULL;
-}
-
-bool ph__is_static(ph_row *r, ph_number num) {
-  const ph_intent *in = ph__intent_find(r, num);
-  return in && in->hlc == 0;
-}
-
-static void tomb_keep(ph_hub *h, ph_ended *e) {
-  if (e->keep) return;
-  e->keep = true;
-  tomb_flip(h, e);
-}
-
-int ph__ended_add(ph_hub *h, ph_row *r, ph_number num, bool keep) {
-  ph_ended *e = ph__ended_find(r, num);
-  if (e) {
-    if (keep) tomb_keep(h, e);
-    return 0;
-  }
-  e = ph_zalloc(h->env, sizeof *e);
-  if (!e) return PH_ENOMEM;
-  ph_intent *in = ph__intent_find(r, num);
-  e->row = r;
-  e->num = num;
-  e->at = ph_now(h->env);
-  e->next = r->ended;
-  r->ended = e;
-  if (keep) tomb_keep(h, e);
-  ph_list_push(&h->tombs, &e->tombs);
-  if (in) {
-    intent_unlink(h, r, in);
-    intent_free(h, in);
-  }
-  home_check(h, r);
-  ph__row_dirty(h, r);
-  return 1;
-}
-
-static void ended_free(ph_hub *h, ph_ended *e) {
-  ph_ended **at = &e->row->ended;
-  while (*at != e) at = &(*at)->next;
-  *at = e->next;
-  ph_list_remove(&e->tombs);
-  ph_free(h->env, e);
-}
-
-/* A tombstone may go once nobody can bring its number back: it is older than any repeated request,
- * and each known incarnation has shown a digest equal to ours since it came (so it does not hold
- * the number); after 24 hours it goes in any case. */
-static bool tomb_over(const ph_hub *h, const ph_ended *e, uint64_t now) {
-  enum { KEEP_MS = 60000, LONGEST_MS = 24 * 3600 * 1000 };
-  uint64_t age = now - e->at;
-  if (e->keep || age < PH_MS(KEEP_MS)) return false;
-  if (age >= PH_MS(LONGEST_MS)) return true;
-  if (!ph_list_empty(&h->gone)) return false;
-  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
-    const ph_member *m = PH_CONTAINER(l, ph_member, all);
-    if (m->hello && m->matched_at <= e->at) return false;
-  }
-  return true;
-}
-
-void ph__tombs_purge(ph_hub *h) {
-  uint64_t now = ph_now(h->env);
-  ph_list *l = h->tombs.next;
-  for (int i = 0; i < 10000 && l != &h->tombs; i++) {
-    ph_ended *e = PH_CONTAINER(l, ph_ended, tombs);
-    l = l->next;
-    if (now - e->at < PH_MS(60000)) return; /* the rest is younger */
-    if (!tomb_over(h, e, now)) continue;
-    ph_row *r = e->row;
-    ended_free(h, e);
-    ph__row_release(h, r);
-  }
 }
 
 /* ---- Running facts */
@@ -340,7 +260,7 @@ void ph__registry_free(ph_hub *h) {
     while (!ph_list_empty(&h->buckets[b])) {
       ph_row *r = PH_CONTAINER(h->buckets[b].next, ph_row, bucket);
       while (r->facts) ph__fact_drop(h, r->facts);
-      while (r->ended) ended_free(h, r->ended);
+      while (r->ended) ph__ended_free(h, r->ended);
       while (r->live) {
         ph_intent *in = r->live;
         r->live = in->next;

@@ -101,7 +101,8 @@ void ph__view_check(ph_hub *h) {
 /* First synchronised, or nobody there: who was to be joined has been reached or does not answer,
  * every node in view has answered, every one that runs the hub is in the view. */
 void ph__settle_check(ph_hub *h) {
-  if (h->settled || h->lossy || h->node->join_count > 0) return; /* lossy: it may lack a member */
+  bool early = !h->greeted || h->node->join_count > 0;
+  if (h->settled || early || h->lossy) return; /* lossy: it may lack a member */
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
     if (!m->nohub && !m->included) return;
@@ -176,16 +177,6 @@ static ph_member *member_new(ph_hub *h, ph_nodeent *n) {
   return m;
 }
 
-static void no_longer_gone(ph_hub *h, const ph_nodeent *n) {
-  for (ph_list *l = h->gone.next; l != &h->gone;) {
-    ph_gone *g = PH_CONTAINER(l, ph_gone, list);
-    l = l->next;
-    if (strcmp(g->node->name, n->name) != 0) continue;
-    ph_list_remove(&g->list); /* it is back, or another incarnation has replaced it */
-    ph_free(h->env, g);
-  }
-}
-
 void ph__sync_node_up(ph_hub *h, ph_nodeent *n) {
   if (h->bye_sent || ph__member(h, n)) return;
   ph_member *m = member_new(h, n);
@@ -201,22 +192,28 @@ static void end_exchange(ph_hub *h, ph_member *m) {
     ph__batch_free(h, m->out[i]);
     m->out[i] = NULL;
   }
-  m->snapping = m->rows_wanted = false;
+  m->snapping = m->rows_wanted = m->tombs_due = m->round_over = false;
   m->snap_at = NULL;
   memset(m->buckets, 0, sizeof m->buckets);
+}
+
+static void drop_deferred_of(ph_hub *h, const ph_nodeent *n) {
+  for (ph_list *l = h->deferred.next; l != &h->deferred;) {
+    ph_deferred *d = PH_CONTAINER(l, ph_deferred, list);
+    l = l->next;
+    if (d->from != n) continue;
+    ph_list_remove(&d->list);
+    ph_spec_unref(&h->specs, d->spec);
+    ph_bytes_unref(h->env, d->meta);
+    ph_free(h->env, d);
+  }
 }
 
 /* the hub there is not there any more; its node may still be */
 static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   bool was = m->included;
-  if (m->hello && !left) {
-    ph_gone *g = ph_zalloc(h->env, sizeof *g);
-    if (g) { /* without memory for it tombstones may go early; their numbers come back at worst to
-                be ended again */
-      g->node = m->node;
-      ph_list_push(&h->gone, &g->list);
-    }
-  }
+  if (m->hello && !left) ph__gone_add(h, m->node);
+  drop_deferred_of(h, m->node);
   if (m->hello) h->hellos--;
   m->hello = m->included = m->snap_ok = m->rows_ok = m->ready = m->ready_sent = m->leaving = false;
   m->view = 0;
@@ -232,23 +229,10 @@ static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   if (!h->freeing) ph__held_run(h);
 }
 
-static void drop_deferred_of(ph_hub *h, const ph_nodeent *n) {
-  for (ph_list *l = h->deferred.next; l != &h->deferred;) {
-    ph_deferred *d = PH_CONTAINER(l, ph_deferred, list);
-    l = l->next;
-    if (d->from != n) continue;
-    ph_list_remove(&d->list);
-    ph_spec_unref(&h->specs, d->spec);
-    ph_bytes_unref(h->env, d->meta);
-    ph_free(h->env, d);
-  }
-}
-
 void ph__sync_node_down(ph_hub *h, ph_nodeent *n, bool left) {
   ph_member *m = ph__member(h, n);
   if (!m || m == &h->self) return;
   m->peer = 0;
-  drop_deferred_of(h, n);
   hub_gone(h, m, left);
   ph_list_remove(&m->all);
   ph_free(h->env, m);
@@ -281,18 +265,31 @@ void ph__sync_greet(ph_hub *h) {
 
 void ph__sync_start(ph_hub *h) {
   ph__sync_greet(h);
+  h->greeted = true;
   ph__settle_check(h);
 }
 
+/* Begins a round: the other sends what differs, then SYNCED with the round's number; and its own
+ * digests come before that. When both have sent what differs, nothing lives there that had ended
+ * here when the round began. */
 static void send_buckets(ph_hub *h, ph_member *m, bool answer) {
   uint8_t raw[PH_BUCKETS * 8];
   ph_buf b;
+  m->round++;
+  m->round_at = ph_now(h->env);
+  m->round_over = false;
   for (size_t i = 0; i < PH_BUCKETS; i++)
     for (int k = 0; k < 8; k++) raw[i * 8 + (size_t)k] = (uint8_t)(h->digest[i] >> (8 * k));
-  ph__head(h, &b, PH_H_BUCKETS, 2);
+  ph__head(h, &b, PH_H_BUCKETS, 3);
   ph_w_bin(&b, raw, sizeof raw);
   ph_w_bool(&b, answer);
+  ph_w_uint(&b, m->round);
   if (ph__send(h, m, &b)) ph__oom(h);
+}
+
+static void round_ends(ph_member *m) {
+  m->round_over = false;
+  if (m->round_at > m->matched_at) m->matched_at = m->round_at;
 }
 
 static void send_snap(ph_hub *h, ph_member *m, bool begin) {
@@ -307,6 +304,8 @@ static void exchange(ph_hub *h, ph_member *m) {
   send_snap(h, m, true);
   m->snapping = true;
   m->snap_at = ph__own_fact_after(h, NULL);
+  m->tombs_due = true;
+  ph__gone_send(h, m);
   send_buckets(h, m, false);
   tell_view(h, m);
   ph__kick(h);
@@ -349,7 +348,7 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
   if (!m->hello) h->hellos++;
   m->hello = true;
   m->nohub = false;
-  no_longer_gone(h, m->node);
+  ph__gone_back(h, m->node);
   meeting_check(h);
   exchange(h, m);
   return 0;
@@ -425,7 +424,7 @@ static int read_row(ph_hub *h, ph_tables *t) {
   if (!err && ph_r_u32(r, &count)) err = PH_EMALFORMED;
   while (!err && count-- > 0) {
     ph_number num;
-    bool keep = false;
+    bool keep;
     err = ph__r_number(r, t, &num);
     if (!err && ph_r_bool(r, &keep)) err = PH_EMALFORMED;
     if (!err) err = ph__ended_add(h, row, num, keep);
@@ -478,13 +477,16 @@ static int on_buckets(ph_hub *h, ph_member *m, ph_reader *r) {
   const uint8_t *raw;
   size_t n;
   bool answer;
-  if (ph_r_bin(r, &raw, &n, PH_BUCKETS * 8) || n != PH_BUCKETS * 8 || ph_r_bool(r, &answer))
+  uint64_t round;
+  if (ph_r_bin(r, &raw, &n, PH_BUCKETS * 8) || n != PH_BUCKETS * 8 || ph_r_bool(r, &answer) ||
+      ph_r_uint(r, &round))
     return PH_EMALFORMED;
   for (size_t i = 0; i < PH_BUCKETS; i++) {
     uint64_t x = 0;
     for (int k = 7; k >= 0; k--) x = x << 8 | raw[i * 8 + (size_t)k];
     if (x != h->digest[i]) m->buckets[i / 8] |= (uint8_t)(1u << (i % 8));
   }
+  m->their_round = round;
   m->rows_wanted = true;
   m->bucket_at = 0;
   if (answer) send_buckets(h, m, false);
@@ -525,9 +527,17 @@ static int on_ack(ph_hub *h, ph_member *m, ph_reader *r) {
   return 0;
 }
 
-static void on_synced(ph_hub *h, ph_member *m) {
+static int on_synced(ph_hub *h, ph_member *m, ph_reader *r) {
+  uint64_t round;
+  if (ph_r_uint(r, &round)) return PH_EMALFORMED;
   m->rows_ok = true;
+  if (round == m->round && m->rows_wanted)
+    m->round_over = true;
+  else if (round == m->round)
+    round_ends(m);
   include_check(h);
+  ph__kick(h);
+  return 0;
 }
 
 /* It has all that was said before its link was last made, so what it acknowledges from now on it
@@ -562,8 +572,9 @@ static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
   case PH_H_SURVEYED:
     return ph__on_surveyed(h, m, r);
   case PH_H_SYNCED:
-    on_synced(h, m);
-    return 0;
+    return on_synced(h, m, r);
+  case PH_H_GONE:
+    return ph__on_gone(h, r);
   case PH_H_READY:
     on_ready(h, m);
     return 0;
@@ -633,15 +644,15 @@ static bool snap_slice(ph_hub *h, ph_member *m) {
   return false;
 }
 
-/* the rows of one bucket */
-static bool bucket_rows(ph_hub *h, ph_batch **b, uint32_t i, size_t *bytes) {
+/* the rows of one bucket, or what has ended in it */
+static bool bucket_rows(ph_hub *h, ph_batch **b, uint32_t i, bool live, size_t *bytes) {
   for (ph_list *l = h->buckets[i].next; l != &h->buckets[i]; l = l->next) {
     ph_row *r = PH_CONTAINER(l, ph_row, bucket);
-    if (!r->live && !r->ended) continue;
+    if (!r->ended && !(live && r->live)) continue;
     ph_batch *x = ph__batch(h, b, PH_H_CHANGES);
     if (!x) return false;
-    ph__batch_row(h, x, r, true);
-    *bytes += 64 + r->id_len + (r->live ? r->live->spec->blob_len : 0);
+    ph__batch_row(h, x, r, live, true);
+    *bytes += 64 + r->id_len + (live && r->live ? r->live->spec->blob_len : 0);
   }
   return true;
 }
@@ -652,16 +663,16 @@ static bool rows_slice(ph_hub *h, ph_member *m) {
   bool whole = true;
   for (; whole && m->bucket_at < PH_BUCKETS && bytes < SLICE_BYTES; m->bucket_at++) {
     uint32_t i = m->bucket_at;
-    if (!(m->buckets[i / 8] & (1u << (i % 8)))) continue;
+    bool differs = m->buckets[i / 8] & (1u << (i % 8));
     m->buckets[i / 8] &= (uint8_t) ~(1u << (i % 8));
-    whole = bucket_rows(h, &b, i, &bytes);
+    if (differs || (m->tombs_due && h->bucket_tombs[i]))
+      whole = bucket_rows(h, &b, i, differs, &bytes);
   }
   if (!send_slice(h, m, b, whole)) return false;
   if (m->bucket_at < PH_BUCKETS) return true;
-  m->rows_wanted = false;
-  ph_buf out;
-  ph__head(h, &out, PH_H_SYNCED, 0);
-  if (ph__send(h, m, &out)) ph__oom(h);
+  m->rows_wanted = m->tombs_due = false;
+  if (m->round_over) round_ends(m);
+  if (ph__send_number(h, m, PH_H_SYNCED, m->their_round)) ph__oom(h);
   return false;
 }
 
@@ -698,7 +709,7 @@ void ph__sync_tick(ph_hub *h) {
   }
   ph__send_digest(h, NULL, false);
   if (h->ring_stale) ph__view_changed(h);
-  ph__tombs_purge(h);
+  ph__tombs_tick(h);
 }
 
 void ph__hub_members_free(ph_hub *h) {
@@ -709,7 +720,7 @@ void ph__hub_members_free(ph_hub *h) {
     end_exchange(h, m);
     ph_free(h->env, m);
   }
-  while ((l = ph_list_pop(&h->gone))) ph_free(h->env, PH_CONTAINER(l, ph_gone, list));
+  ph__gone_free(h);
   while (!ph_list_empty(&h->deferred))
     drop_deferred_of(h, PH_CONTAINER(h->deferred.next, ph_deferred, list)->from);
 }
