@@ -118,6 +118,8 @@ static void attach(ph__node *node, ph__link *l, char *address) {
   ph_cluster *c = l->c;
   ph_free(&c->env, node->address);
   node->address = address;
+  /* what other processes of this name did says nothing of this one's links */
+  if (node->incarnation != l->hand->incarnation) node->flaps = 0;
   node->incarnation = l->hand->incarnation;
   node->link = l;
   node->down_due = PH_NEVER;

@@ -175,6 +175,22 @@ static void crash_at_an_inherited_address_is_down_at_once(void **state) {
   }
 }
 
+/* A program that is restarted and dies soon, again and again: its links did not flap. */
+static void crashes_in_a_row_are_down_at_once(void **state) {
+  (void)state;
+  sim s;
+  pair(&s, 9);
+  for (uint64_t incarnation = 200; incarnation < 206; incarnation++) {
+    sim_ms(&s, 200);
+    sim_crash(&s, 1);
+    assert_true(sim_until(&s, zero_sees_nobody, 50));
+    sim_restart(&s, 1, "n1@sim", incarnation);
+    sim_join(&s, 1, 0);
+    assert_true(sim_until(&s, sim_mesh, 13000));
+  }
+  sim_end(&s);
+}
+
 static void restart_before_anyone_noticed(void **state) {
   (void)state;
   sim s;
@@ -471,6 +487,7 @@ int main(void) {
       cmocka_unit_test(crash_is_down_at_once),
       cmocka_unit_test(crash_that_still_accepts_is_down_soon),
       cmocka_unit_test(crash_at_an_inherited_address_is_down_at_once),
+      cmocka_unit_test(crashes_in_a_row_are_down_at_once),
       cmocka_unit_test(restart_before_anyone_noticed),
       cmocka_unit_test(newer_incarnation_wins_over_a_dead_link),
       cmocka_unit_test(cut_both_ways),
