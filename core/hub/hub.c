@@ -118,13 +118,17 @@ static bool everyone_knows(ph_hub *h) {
   return all;
 }
 
+/* a member that does not hear it sees the hub go with its node, or asks and is told */
+void ph__bye(ph_hub *h) {
+  ph_buf b;
+  ph__head(h, &b, PH_H_BYE, 0);
+  (void)!ph__send_all(h, &b);
+}
+
 static void finish(ph_hub *h) {
   void (*done)(void *) = h->stop_done;
   void *ctx = h->stop_ctx;
-  ph_buf b;
   ph__flush(h);
-  ph__head(h, &b, PH_H_BYE, 0);
-  (void)!ph__send_all(h, &b); /* a member that does not hear it sees the hub go with its node */
   ph_hub_free(h);
   if (done) done(ctx);
 }
@@ -171,7 +175,6 @@ static void turn(ph_timer *t) {
   arm(h, t, FAR);
   h->kicked = false;
   if (!h->proc) respawn(h);
-  if (h->state) ph__children_stop(h); /* what ran before it met others with other strategies */
   bool more = ph__ops_slice(h);
   if (ph__place_slice(h)) more = true;
   if (ph__children_slice(h)) more = true;
@@ -233,9 +236,10 @@ int ph_hub_new(ph_node *n, const ph_hub_config *cfg, ph_hub **out) {
   h->cfg = *cfg;
   h->id_len = cfg->hub_id_len;
   h->seed = ph_random64(h->env);
-  h->started = ph_wall(h->env);
-  h->next_counter =
-      h->started << 20; /* numbers of an earlier hub on this node are never used again */
+  uint64_t wall = ph_wall(h->env);
+  h->started = n->last_hub = wall > n->last_hub ? wall : n->last_hub + 1;
+  /* numbers of an earlier hub on this node are never used again */
+  h->next_counter = h->started << 20;
   h->barrier = 1;
   h->self.hub = h;
   h->self.node = h->sys->nodes[PH_SELF];
@@ -275,6 +279,7 @@ void ph_hub_stop(ph_hub *h, void (*done)(void *ctx), void *ctx) {
 
 void ph_hub_free(ph_hub *h) {
   h->freeing = true;
+  ph__bye(h);
   ph_timer_stop(&h->sys->timers, &h->kick);
   ph_timer_stop(&h->sys->timers, &h->tick);
   ph_timer_stop(&h->sys->timers, &h->mend);

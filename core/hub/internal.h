@@ -358,7 +358,7 @@ struct ph_hub {
   ph_list dirty_facts;
 
   ph_timer kick, tick, mend; /* always armed: see hub.c */
-  bool kicked, stopping, leaving, bye_sent, freeing, lossy;
+  bool kicked, stopping, leaving, freeing, lossy;
   int state;
   uint64_t leave_at, leave_asked, stop_deadline;
   void (*stop_done)(void *ctx);
@@ -370,6 +370,7 @@ void ph__kick(ph_hub *h);      /* a turn soon */
 void ph__oom(ph_hub *h);       /* something was lost for lack of memory: mended within a second */
 uint64_t ph__clock(ph_hub *h); /* next hybrid logical clock */
 void ph__clock_saw(ph_hub *h, uint64_t hlc);
+void ph__bye(ph_hub *h);
 void ph__renamed(ph_hub *h);                          /* this node has a new name */
 void ph__barrier_lost(ph_hub *h, const ph_member *m); /* this member's word will not come */
 /* ---- registry.c */
@@ -391,6 +392,7 @@ int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t 
 void ph__fact_drop(ph_hub *h, ph_fact *f);
 void ph__facts_drop_all(ph_hub *h, ph_member *m);
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b);
+void ph__registry_forget(ph_hub *h);
 void ph__registry_free(ph_hub *h);
 /* ---- tomb.c */
 /* As ph__intent_add. keep: a static child was stopped, or ended for good; that is remembered as
@@ -494,6 +496,7 @@ void ph__req_result(ph_hub *h, const ph_answer *a);
 void ph__req_unsure(ph_hub *h, const char *id, size_t n, uint64_t counter);
 void ph__ops_over(ph_hub *h, int err); /* those under way end soon, this is their error */
 void ph__ops_end(ph_hub *h, int err);  /* answers all of them at once */
+void ph__ops_withdraw(ph_hub *h);      /* starts without an answer run nowhere */
 void ph__ops_detach(ph_hub *h);        /* those not freed yet outlive the hub */
 /* ---- arbiter.c: requests at their arbiter, and the messages of requests */
 int ph__req_frame(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r);

@@ -75,11 +75,12 @@ static void reset(ph_node *n, uint64_t peer, uint64_t incarnation, const char *n
     ph__sync_link_reset(PH_CONTAINER(l, ph_hub, all), ent);
 }
 
-/* a hub that this node does not run: whoever greets it is told, so that it need not wait */
+/* A hub that this node does not run: whoever greets it is told, so that it need not wait; so is who
+ * speaks to one that was here. */
 static void no_hub(ph_node *n, ph_nodeent *from, uint64_t type, const char *id, size_t len) {
   const ph_port *port = &n->sys.port;
   ph_buf b;
-  if (type != PH_H_HELLO) return;
+  if (type == PH_H_NOHUB || type == PH_H_BYE) return;
   ph_buf_init(&b, n->env);
   ph_w_array(&b, 2);
   ph_w_uint(&b, PH_H_NOHUB);

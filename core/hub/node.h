@@ -18,7 +18,7 @@ typedef struct ph_hub_host {
   void (*start)(void *ctx, struct ph_hub *hub, const char *id, size_t id_len,
                 const struct ph_spec *spec, uint64_t token);
   /* The start is no longer wanted (its hub stops, its start was withdrawn): end what it does if it
-   * can be ended. ph_hub_started must still come. */
+   * can be ended. ph_hub_started must still come, unless the hub is freed. */
   void (*abandon)(void *ctx, struct ph_hub *hub, uint64_t token);
 } ph_hub_host;
 
@@ -26,7 +26,8 @@ typedef struct ph_node {
   ph_sys sys;
   const ph_env *env;
   ph_hub_host hub_host;
-  ph_list hubs; /* ph_hub.all */
+  ph_list hubs;      /* ph_hub.all */
+  uint64_t last_hub; /* when the last one started, wall ms; no two are the same */
   uint64_t unknown_frames;
   uint64_t *joins; /* requests of ph_node_joining without an answer */
   size_t join_count, join_cap;

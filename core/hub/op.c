@@ -585,6 +585,19 @@ void ph__ops_detach(ph_hub *h) {
   while (!ph_list_empty(&h->known_ops)) detach(PH_CONTAINER(h->known_ops.next, ph_op, known));
 }
 
+/* what was asked for and has no answer runs nowhere, as far as there is memory to say so */
+void ph__ops_withdraw(ph_hub *h) {
+  for (ph_list *l = h->ops.next; l != &h->ops; l = l->next) {
+    ph_op *op = PH_CONTAINER(l, ph_op, all);
+    for (size_t i = 0; is_start(op) && i < op->count; i++) {
+      const ph_req *q = &op->rows[i];
+      if (q->phase != PHASE_ASKED) continue;
+      if (ph__ended_add(h, q->row, number_of(q), false) >= 0)
+        ph__change_ended(h, q->row, number_of(q));
+    }
+  }
+}
+
 void ph__ops_end(ph_hub *h, int err) {
   while (!ph_list_empty(&h->ops)) {
     ph_op *op = PH_CONTAINER(h->ops.next, ph_op, all);

@@ -255,6 +255,15 @@ void ph__facts_drop_all(ph_hub *h, ph_member *m) {
     ph__fact_drop(h, PH_CONTAINER(m->facts.next, ph_fact, in_owner));
 }
 
+/* nothing lives any more as far as this hub is concerned; what runs here is stopped */
+void ph__registry_forget(ph_hub *h) {
+  for (size_t b = 0; b < PH_BUCKETS; b++)
+    for (ph_list *l = h->buckets[b].next; l != &h->buckets[b]; l = l->next) {
+      ph_row *r = PH_CONTAINER(l, ph_row, bucket);
+      while (r->live) ph__intent_drop(h, r, r->live);
+    }
+}
+
 void ph__registry_free(ph_hub *h) {
   for (size_t b = 0; b < PH_BUCKETS; b++)
     while (!ph_list_empty(&h->buckets[b])) {

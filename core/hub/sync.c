@@ -158,11 +158,15 @@ void ph__send_digest(ph_hub *h, ph_member *to, bool answer) {
 static void hello(ph_hub *h, ph_member *m, bool answer) {
   ph_buf b;
   const char *text = h->strategies_text;
-  ph__head(h, &b, PH_H_HELLO, 4);
-  ph_w_uint(&b, h->cfg.strategies);
-  ph_w_str(&b, text, strlen(text));
-  ph_w_uint(&b, h->started);
-  ph_w_bool(&b, answer);
+  if (h->state) {
+    ph__head(h, &b, PH_H_NOHUB, 0);
+  } else {
+    ph__head(h, &b, PH_H_HELLO, 4);
+    ph_w_uint(&b, h->cfg.strategies);
+    ph_w_str(&b, text, strlen(text));
+    ph_w_uint(&b, h->started);
+    ph_w_bool(&b, answer);
+  }
   if (ph__send(h, m, &b)) ph__oom(h);
 }
 
@@ -178,7 +182,7 @@ static ph_member *member_new(ph_hub *h, ph_nodeent *n) {
 }
 
 void ph__sync_node_up(ph_hub *h, ph_nodeent *n) {
-  if (h->bye_sent || ph__member(h, n)) return;
+  if (ph__member(h, n)) return;
   ph_member *m = member_new(h, n);
   if (!m) {
     ph__oom(h);
@@ -311,9 +315,26 @@ static void exchange(ph_hub *h, ph_member *m) {
   ph__kick(h);
 }
 
+/* Runs nothing from now on: starts without an answer are withdrawn, the others take over what ran
+ * here, if they hold it, and hear that this hub is not there. */
+static void step_aside(ph_hub *h) {
+  ph__ops_withdraw(h);
+  ph__ops_end(h, h->state);
+  ph__routes_end(h);
+  ph__flush(h);
+  ph__bye(h);
+  for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
+    ph_member *m = PH_CONTAINER(l, ph_member, all);
+    hub_gone(h, m, true);
+    m->nohub = true;
+  }
+  ph__registry_forget(h);
+}
+
 static void mismatch(ph_hub *h, ph_member *m, uint64_t started, const char *text, size_t n) {
   bool mine_later =
       h->started != started ? h->started > started : strcmp(h->self.node->name, m->node->name) > 0;
+  if (m->hello) hub_gone(h, m, true);
   m->nohub = true;
   if (!mine_later || h->state) return;
   size_t size = n + strlen(h->strategies_text) + m->node->name_len + 64;
@@ -324,7 +345,7 @@ static void mismatch(ph_hub *h, ph_member *m, uint64_t started, const char *text
   h->why = why;
   h->state = PH_EMISMATCH;
   ph_logf(h->env, PH_LOG_ERROR, "hub %s runs nothing: %s", h->id, why ? why : "strategies differ");
-  ph__ops_end(h, PH_EMISMATCH);
+  step_aside(h);
 }
 
 static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
@@ -338,13 +359,13 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
   if (m->hello && m->started != started)
     hub_gone(h, m, false); /* another hub than the one we knew */
   if (answer) hello(h, m, false);
+  if (h->state) return 0;
   m->started = started;
   if (strategies != h->cfg.strategies) {
     mismatch(h, m, started, text, n);
     ph__settle_check(h);
     return 0;
   }
-  if (h->state) return 0;
   if (!m->hello) h->hellos++;
   m->hello = true;
   m->nohub = false;
@@ -549,6 +570,14 @@ static void on_ready(ph_hub *h, ph_member *m) {
   include_check(h);
 }
 
+/* it has none, or none any more */
+static void on_nohub(ph_hub *h, ph_member *m) {
+  if (m->hello) hub_gone(h, m, true);
+  m->nohub = true;
+  include_check(h);
+  ph__settle_check(h);
+}
+
 static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
   switch (type) {
   case PH_H_FACTS:
@@ -579,9 +608,7 @@ static int dispatch(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r) {
     on_ready(h, m);
     return 0;
   case PH_H_BYE:
-    hub_gone(h, m, true);
-    m->nohub = true;
-    ph__settle_check(h);
+    on_nohub(h, m);
     return 0;
   default:
     return ph__req_frame(h, m, type, r);
@@ -601,7 +628,7 @@ void ph__sync_frame(ph_hub *h, ph_nodeent *n, uint64_t type, ph_reader *r) {
   if (type == PH_H_HELLO)
     err = on_hello(h, m, r);
   else if (type == PH_H_NOHUB)
-    m->nohub = !m->hello, ph__settle_check(h);
+    on_nohub(h, m);
   else if (m->hello)
     err = dispatch(h, m, type, r);
   if (!err) return;

@@ -219,7 +219,8 @@ static void node_up(hs *s, int i) {
   ph_hub_host hh = {n, host_start, host_abandon};
   ph_port port = {n, command};
   assert_int_equal(ph_node_init(&n->node, &n->env, &sh, &hh, &port), 0);
-  assert_int_equal(ph_node_name(&n->node, n->name, strlen(n->name), n->incarnation), 0);
+  if (!s->nameless)
+    assert_int_equal(ph_node_name(&n->node, n->name, strlen(n->name), n->incarnation), 0);
   n->up = true;
   n->paused = n->stopped = false;
 }

@@ -54,7 +54,8 @@ typedef struct hs {
   hs_node n[HS_NODES];
   int count;
   uint64_t hb_timeout;
-  ph_hub_config config;           /* of hubs to come */
+  bool nameless;        /* nodes to come get their name later (before they join), by ph_node_name */
+  ph_hub_config config; /* of hubs to come */
   uint8_t live[HS_NODES][HS_IDS]; /* processes of child i on node n */
   uint32_t runs[HS_IDS];          /* over all nodes, now */
   uint32_t most[HS_IDS];          /* the most at one time since hs_mark */
