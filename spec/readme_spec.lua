@@ -124,6 +124,6 @@ describe("README.md", function()
         assert.is_truthy(io.open("doc/" .. target), page .. " links to " .. target)
       end
     end
-    assert.equal(6, pages)
+    assert.equal(7, pages)
   end)
 end)

@@ -131,6 +131,18 @@ static const char *const work[] = {
 
     "pcall(phub.run, function() phub.process.spawn_link(function() error('x') end)\n"
     "  phub.process.sleep(2) end)",
+
+    "local process, supervisor = phub.process, phub.supervisor\n"
+    "local function start() return process.spawn_link(process.receive) end\n"
+    "local sup <close> = setmetatable({}, { __close = function(s)\n"
+    "  if s[1] then process.kill(s[1], 'kill') end\n"
+    "  if phub.is_alive 'h' then phub.stop 'h' end end })\n"
+    "sup[1] = assert(supervisor.start_link { children = { { id = 'a', start = start },\n"
+    "  phub.child_spec { hub_id = 'h' } } })\n"
+    "process.kill(supervisor.which_children(sup[1])[1].pid, 'boom')\n"
+    "supervisor.start_child(sup[1], { id = 'b', start = { start, {} } })\n"
+    "supervisor.terminate_child(sup[1], 'h')\n"
+    "phub.gen_server.stop(sup[1])",
 };
 
 static const char check[] =
