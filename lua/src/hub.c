@@ -21,6 +21,7 @@ lph_hub *lph_hub_to(lua_State *L, lph_ctx *ctx, int idx) {
 }
 
 lph_hub *lph_hub_arg(lua_State *L, lph_ctx *ctx, int arg) {
+  lph_main_turn(ctx, L);
   lph_hub *hub = lph_hub_to(L, ctx, arg);
   if (!hub && lua_type(L, arg) != LUA_TSTRING && !luaL_testudata(L, arg, HUB))
     luaL_typeerror(L, arg, "hub or its id");

@@ -37,6 +37,10 @@ void lph_pushfunction(lph_ctx *ctx, lua_State *L, lua_CFunction fn);
  * logged. Returns 0, PH_ENOMEM, or PH_EINVAL for any other error. */
 int lph_protected(lph_ctx *ctx, lua_CFunction fn, void *arg);
 
+/* The main chunk reads or sends: one turn of the loop without waiting, at most each millisecond, so
+ * that a script that polls sees the world go on. Elsewhere it does nothing. */
+void lph_main_turn(lph_ctx *ctx, lua_State *L);
+
 /* ---- Written by the hub's binding (hub.c) ---------------------------------------------------- */
 /* called once while the module opens, before any hub exists */
 void lph_hub_host(lph_ctx *ctx, ph_hub_host *out);

@@ -115,7 +115,8 @@ struct lph_ctx {
   bool gives_way;               /* coroutines of a task are yielding, one after the other */
   int unwound;                  /* ... that have done so */
   int frozen;                   /* coroutines that preemption has stopped, of all tasks */
-  unsigned sent;                /* local messages sent in this slice */
+  unsigned sent;                /* messages sent in this slice */
+  uint64_t looked;              /* the last lph_main_turn, ns */
   atomic_bool *stir;            /* set whenever Lua calls phub */
   char own[LPH_PATH];           /* what the sources of phub's own code begin with */
   size_t own_len;

@@ -45,8 +45,14 @@ static int sent_xon(lua_State *L, int status, lua_KContext k) {
   return try_send(t->ctx, L, &to, s->cls, s->due);
 }
 
-/* A sender on this node never waits for a receiver, but whoever is ahead of it gives way. */
+/* A sender on this node never waits for a receiver, but whoever is ahead of it gives way. A sender
+ * to another node sees between its messages that the way is full; the main chunk, which never loses
+ * its slice, looks here. */
 static void give_way(lph_ctx *ctx, lua_State *L, const lph_dest *to) {
+  if (to->remote) {
+    lph_main_turn(ctx, L);
+    return;
+  }
   ph_pid pid = to->name ? ph_whereis(ctx->sys, to->name, to->len) : to->pid;
   const ph_proc *p = ph_proc_find(ctx->sys, pid);
   if (p && p->mailbox.count >= LONG_MAILBOX) lph_lose_slice(ctx, L);
@@ -75,7 +81,7 @@ static int try_send(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class cls
   if (!m) return lph_error(L, rc, "%s", path);
   rc = send_to(ctx, to, m);
   if (rc == 0) {
-    if (!to->remote && ++ctx->sent % LOOK_EACH == 0) give_way(ctx, L, to);
+    if (++ctx->sent % LOOK_EACH == 0) give_way(ctx, L, to);
     lua_pushboolean(L, 1);
     return 1;
   }

@@ -93,6 +93,7 @@ static int node_address(lua_State *L) {
 /* unsorted; Lua sorts */
 static int node_list(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
+  lph_main_turn(ctx, L);
   ph_index_iter it = {0};
   lua_Integer n = 0;
   lua_createtable(L, (int)ph_index_count(&ctx->sys->ups), 0);

@@ -238,6 +238,17 @@ void lph_drive(lph_ctx *ctx, lua_State *L, bool (*over)(lph_ctx *ctx, void *arg)
   if (lph_drive_ends(ctx)) lph_os_exit(ctx, L, ctx->exit_code);
 }
 
+void lph_main_turn(lph_ctx *ctx, lua_State *L) {
+  if (L != ctx->main || ctx->driving || ctx->cur != &ctx->main_task) return;
+  if (ph_now(ctx->env) - ctx->looked < PH_MS(1) || !main_may_wait(L)) return;
+  ctx->driving = L;
+  ph_rt_step(ctx->rt, 0);
+  lph_drive_turn(ctx);
+  ctx->driving = NULL;
+  ctx->looked = ph_now(ctx->env);
+  if (lph_drive_ends(ctx)) lph_os_exit(ctx, L, ctx->exit_code);
+}
+
 void lph_main_woken(lph_ctx *ctx) {
   if (ctx->driving) ph_rt_wake(ctx->rt);
 }
