@@ -363,12 +363,13 @@ describe("starting and stopping children", function()
           local hub = assert(phub.start_link { hub_id = "logging" })
           local function try(id, options)
             hub:start_child({ id = id, start = { "spec.support.children", "refuse", { "because" } } }, options)
-            hub:start_child({ id = id .. "2", start = { "spec.support.children", "start" } }, { awaitable = true }):await()
+            local last = { id = id .. "2", start = { "spec.support.children", "start" } }
+            hub:start_child(last, { awaitable = true }):await()
           end
           try("plain")
           try("quiet", { disable_logging = true })
-          local err = assert(hub:start_child({ id = "future", start = { "no.module", "f" } }, { awaitable = true })):await()
-          assert(err.status == "error")
+          local spec = { id = "future", start = { "no.module", "f" } }
+          assert(hub:start_child(spec, { awaitable = true }):await().status == "error")
           hub:stop_child "nobody"
           hub:stop()
         end)

@@ -34,6 +34,12 @@ local function check(fut, name, arg)
   end
 end
 
+local function check_ms(timeout, name, arg)
+  if timeout == nil or type(timeout) == "number" and timeout >= 0 then return end
+  error(("bad argument #%d to '%s' (milliseconds expected, a number of at least 0, got %s)"):format(arg, name,
+    type(timeout) == "number" and tostring(timeout) or type(timeout)), 3)
+end
+
 -- What a future that is done hands out: each time a table of its own where `make` can make one.
 local function outcome(fut)
   if fut.state == "rejected" then return nil, fut.err end
@@ -97,6 +103,7 @@ end
 ---@return any err  what it was rejected with, or { code = "timeout" }
 function Future:await(timeout)
   check(self, "await", 1)
+  check_ms(timeout, "await", 1)
   if not self.state then
     self.waiters = self.waiters or {}
     local waiters = self.waiters
@@ -210,6 +217,7 @@ end
 ---@return any[]? values  in order; with a field `n` when one of them is nil
 ---@return any err  the first error, with `err.index`; or `timeout`
 function future.all(list, timeout)
+  check_ms(timeout, "all", 2)
   local ok, bad = check_list(list, "all")
   if not ok then return nil, bad end
   local left = #list
@@ -230,6 +238,7 @@ end
 ---@return any value  of the first that is resolved
 ---@return any err  when all were rejected: the last one's error, with `err.index`; or `timeout`
 function future.any(list, timeout)
+  check_ms(timeout, "any", 2)
   local ok, bad = check_list(list, "any")
   if not ok then return nil, bad end
   local left = #list
