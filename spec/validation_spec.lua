@@ -473,7 +473,8 @@ describe("validation:", function()
         E("not_serialisable", 1, PID, fn) },
       ["process.cancel_timer"] = { R("#1 to 'cancel_timer' %(timer expected, got nil", nil), R("timer expected", {}) },
       ["process.register"] = { R("#1 to 'register' %(string expected, got nil", nil),
-        R("a name has 1 to 255 bytes", ""), R("a name has 1 to 255 bytes", LONG), R("#2 to 'register' %(pid expected, got number", "a", 1) },
+        R("a name has 1 to 255 bytes", ""), R("a name has 1 to 255 bytes", LONG),
+        R("#2 to 'register' %(pid expected, got number", "a", 1) },
       ["process.unregister"] = { R("#1 to 'unregister' %(string expected, got nil", nil), E("noproc", "nobody") },
       ["process.whereis"] = { R("#1 to 'whereis' %(string expected, got nil", nil), G(nil, "nobody") },
       ["process.alive"] = { dests "alive", G(true, PID) },
@@ -518,7 +519,8 @@ describe("validation:", function()
       await = { E("invalid_argument", nil), E("invalid_argument", {}),
         E("timeout", nil, { code = "timeout", message = "m" }) },
       all = { R("#1 to 'all' %(list of futures expected, got nil", nil), R("#1 to 'all'", "x"),
-        E("invalid_argument", { 1 }), G({}, {}), R("#2 to 'all' %(milliseconds expected.*got string", {}, "x"), R("#2 to 'all'.*got %-1", {}, -1) },
+        E("invalid_argument", { 1 }), G({}, {}), R("#2 to 'all' %(milliseconds expected.*got string", {}, "x"),
+        R("#2 to 'all'.*got %-1", {}, -1) },
       any = { R("#1 to 'any' %(list of futures expected, got nil", nil), E("invalid_argument", { 1 }),
         E("invalid_argument", {}), R("#2 to 'any' %(milliseconds expected.*got string", {}, "x") },
     } do
@@ -545,7 +547,8 @@ describe("validation:", function()
     end
     for name, more in pairs {
       children_redist_init = { R("#2 to '.*string expected, got nil", HUB, nil, {}),
-        R("#3 to '.*table expected", HUB, "n"), R("#4 to '.*table expected", HUB, "n", {}, 1), G("no_children_to_redistribute", HUB, "n", {}),
+        R("#3 to '.*table expected", HUB, "n"), R("#4 to '.*table expected", HUB, "n", {}, 1),
+        G("no_children_to_redistribute", HUB, "n", {}),
         E("children_not_list", HUB, "n", { a = 1 }), E("invalid_child_spec", HUB, "n", { 1 }) },
       children_terminate = { R("#2 to 'children_terminate' %(table expected, got nil", HUB, nil),
         R("#3 to 'children_terminate' %(table expected, got string", HUB, {}, "pubsub"),
