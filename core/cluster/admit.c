@@ -52,7 +52,13 @@ static void conflict(ph__link *l) {
   const ph__hand *h = l->hand;
   if (ph__once(c, "conflict", h->name, h->name_len))
     ph_logf(&c->env, PH_LOG_WARN, "cluster: %s: another live node has this name", h->name);
-  ph__reject(l, PH_ECONFLICT);
+  /* who is older than a node of its name may be one that others have replaced */
+  const ph__node *node = ph__node_find(c, h->name, h->name_len);
+  ph_buf *b = ph__control(c, PH_M_REJECT, 2);
+  ph_w_uint(b, (uint64_t)-PH_ECONFLICT);
+  ph_w_uint(b, node ? node->incarnation : 0);
+  (void)ph__control_end(l);
+  ph__link_end(l, PH_ECONFLICT, true);
 }
 
 void ph__admit(ph__link *l) {

@@ -19,8 +19,8 @@ static bool config_valid(const ph_cluster_config *cfg) {
 }
 
 static void lists_init(ph_cluster *c) {
-  ph_list *all[] = {&c->pending, &c->links,   &c->dirty,       &c->dead,
-                    &c->nodes,   &c->targets, &c->dead_targets};
+  ph_list *all[] = {&c->pending, &c->links, &c->streams, &c->dirty,
+                    &c->dead,    &c->nodes, &c->targets, &c->dead_targets};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) ph_list_init(all[i]);
 }
 
@@ -69,6 +69,7 @@ int ph_cluster_new(const ph_env *env, ph_transport *t, const ph_cluster_config *
   ph_index_init(&c->by_name, &c->env);
   ph_index_init(&c->by_peer, &c->env);
   ph_buf_init(&c->scratch, &c->env);
+  ph_buf_init(&c->keys, &c->env);
   c->seed = ph_random64(&c->env);
   c->next_peer = 1;
   c->seen = c->alive = ph_now(&c->env);
@@ -79,7 +80,9 @@ int ph_cluster_new(const ph_env *env, ph_transport *t, const ph_cluster_config *
     ph_cluster_free(c);
     return err;
   }
-  c->digest = ph_hash(c->name, c->name_len, c->incarnation);
+  c->key = ph__key(c->name, c->name_len, c->incarnation);
+  c->number = c->members = 1;
+  c->view_dirty = true;
   *out = c;
   return 0;
 }
@@ -103,6 +106,8 @@ void ph_cluster_free(ph_cluster *c) {
     while (!ph_list_empty(lists[i]))
       ph__link_end(PH_CONTAINER(lists[i]->next, ph__link, in_all), 0, false);
   }
+  while (!ph_list_empty(&c->streams))
+    ph__stream_end(PH_CONTAINER(c->streams.next, ph__link, in_all)->node);
   while (!ph_list_empty(&c->targets))
     ph__target_drop(PH_CONTAINER(c->targets.next, ph__target, in_all), PH_ECLOSED);
   if (c->announced) (void)c->t->ops->announce(c->t, NULL, NULL);
@@ -112,6 +117,7 @@ void ph_cluster_free(ph_cluster *c) {
   ph_index_deinit(&c->by_name);
   ph_index_deinit(&c->by_peer);
   ph_buf_deinit(&c->scratch);
+  ph_buf_deinit(&c->keys);
   ph_free(&c->env, c->name);
   ph_free(&c->env, c->advertise);
   ph_free(&c->env, c->cookie);
@@ -130,6 +136,10 @@ void ph__enter(ph_cluster *c) {
 }
 
 void ph__exit(ph_cluster *c) {
+  if (c->depth == 1) {
+    ph__view_update(c);
+    ph__state_flush(c);
+  }
   if (--c->depth == 0) reap(c);
 }
 
@@ -141,8 +151,12 @@ void ph_cluster_turn(ph_cluster *c) {
     ph__heartbeat_scan(c, now);
     ph__member_scan(c, now);
     ph__leave_scan(c, now);
+    ph__view_update(c);
+    ph__peers_scan(c);
     ph__target_scan(c, now);
+    ph__stream_scan(c, now);
   }
+  ph__state_flush(c);
   ph__links_flush(c);
   ph__exit(c);
 }
@@ -158,8 +172,8 @@ void ph_cluster_alive(ph_cluster *c, uint64_t now) {
 static int send_to(ph_cluster *c, uint64_t peer, const void *p, size_t n) {
   if (n > c->max_message) return PH_ETOOLARGE;
   ph__node *node = ph__node_of(c, peer);
-  if (!node || !node->link) return 0;
-  ph__link *l = node->link;
+  ph__link *l = node ? ph__way(node) : NULL;
+  if (!l) return 0;
   int err = ph__flow_send(l, p, n);
   /* a message missing in the middle would go unnoticed; a lost link is told to both sides */
   if (err < 0) ph__link_failed(l, err);
@@ -193,7 +207,7 @@ int ph_cluster_command(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, con
     break;
   case PH_CMD_RESET: {
     ph__node *node = ph__node_of(c, a);
-    if (node && node->link) ph__link_failed(node->link, PH_ECLOSED);
+    if (node && ph__way(node)) ph__link_failed(ph__way(node), PH_ECLOSED);
     break;
   }
   default:
@@ -215,6 +229,7 @@ bool ph_cluster_left(const ph_cluster *c) {
 
 void ph_cluster_stats_get(const ph_cluster *c, ph_cluster_stats *out) {
   *out = c->stats;
+  out->members = c->members;
 }
 
 /* Bounded, for the bytes come from peers: a full table takes one new entry in ten seconds. */

@@ -7,7 +7,10 @@
  * A *peer* is one incarnation of one node; its number is never used again. Of a peer, events come
  * in this order: NODE_UP, then FRAME, XOFF, XON, LINK_RESET in any order, then NODE_DOWN.
  *
- * What it leaves out: routes over third nodes (every member is linked directly). */
+ * Nodes tell each other their links; a node's view is what these connect it to. A member without a
+ * direct link (all want one) is reached through others, in order, each frame at most once; whenever
+ * frames may have been lost on the way both ends are told (LINK_RESET). A link that breaks is no
+ * dead node: NODE_DOWN comes when no path is left. */
 #ifndef PH_CLUSTER_CLUSTER_H
 #define PH_CLUSTER_CLUSTER_H
 
@@ -41,7 +44,10 @@ enum {                    /* events, to the other machine */
                      */
        PH_EV_XOFF,  /* a = peer: more than one window waits to be sent there */
        PH_EV_XON,   /* a = peer: less than a quarter of a window waits */
-       PH_EV_CONNECTED /* a = request, b = -error or 0, bytes = the node's name when it succeeded */
+       PH_EV_CONNECTED, /* a = request, b = -error or 0, bytes = the node's name when it succeeded
+                         */
+       PH_EV_REPLACED /* a = incarnation: a newer node of this name has taken this one's place; the
+                         others do not link this one any more */
 };
 
 enum {                  /* commands, from the other machine */
@@ -51,8 +57,8 @@ enum {                  /* commands, from the other machine */
                         */
        PH_CMD_JOIN,    /* bytes = address or name: dialled again and again until it answers or is
                           disconnected */
-       PH_CMD_DISCONNECT, /* bytes = name: drop the link; neither side dials until someone connects
-                           */
+       PH_CMD_DISCONNECT, /* bytes = name: drop the link; neither side dials until someone connects;
+                             stays in view if others link it */
        PH_CMD_LEAVE, /* graceful: peers are told and do not redial; then all links close flushing */
        PH_CMD_RESET  /* a = peer: something of its link was lost here (out of memory): drop the link
                         and make it again, as if it had broken; both sides then see LINK_RESET */
@@ -83,7 +89,8 @@ void ph_cluster_alive(ph_cluster *c, uint64_t now);
 
 typedef struct ph_cluster_stats { /* counters since start, for tests and benches */
   uint64_t bytes_in, bytes_out, frames_in, frames_out, refused, unknown;
-  uint32_t links, unproven;
+  uint64_t relayed, dropped;         /* messages passed on for others, or not */
+  uint32_t links, unproven, members; /* members: in view, this node too */
 } ph_cluster_stats;
 void ph_cluster_stats_get(const ph_cluster *c, ph_cluster_stats *out);
 

@@ -30,7 +30,7 @@ int ph__disconnect(ph_cluster *c, const char *name, size_t n) {
     (void)ph__control_end(node->link);
     ph__link_end(node->link, 0, true);
   }
-  ph__member_down(node, false);
+  ph__edge_down(node);
   return 0;
 }
 
@@ -39,7 +39,7 @@ void ph__disconnected(ph__node *node) {
   node->disconnected = true;
   node->lost = false;
   ph__targets_over(node, NULL, PH_ECLOSED);
-  ph__member_down(node, false);
+  ph__edge_down(node);
   ph__challenge_over(node);
 }
 
@@ -52,7 +52,7 @@ void ph__peer_left(ph__node *node) {
   node->lost = false;
   ph__want(c, node->forget);
   ph__targets_over(node, NULL, PH_ECLOSED);
-  ph__member_down(node, true);
+  ph__edge_down(node);
   ph__challenge_over(node);
 }
 
@@ -70,13 +70,24 @@ void ph__leave_start(ph_cluster *c) {
     ph__link_end(PH_CONTAINER(c->pending.next, ph__link, in_all), 0, false);
   for (ph_list *e = c->nodes.next; e != &c->nodes; e = e->next) {
     ph__node *node = PH_CONTAINER(e, ph__node, in_all);
-    if (!node->link) ph__member_down(node, false);
+    if (!node->link) ph__edge_down(node);
   }
+  ph__state_leaving(c);
   for (ph_list *e = c->links.next; e != &c->links; e = e->next) {
     ph__link *l = PH_CONTAINER(e, ph__link, in_all);
     l->leaving = true; /* LEAVE follows what is queued; then the other side closes */
     ph__link_dirty(l);
   }
+}
+
+/* what it was to send, and what it was to relay for this node, is on its way */
+bool ph__leave_may(ph__link *l) {
+  if (!ph_list_empty(&l->queue)) return false;
+  for (ph_list *e = l->c->streams.next; e != &l->c->streams; e = e->next) {
+    const ph__link *s = PH_CONTAINER(e, ph__link, in_all);
+    if (s->node->hop == l && (!ph_list_empty(&s->queue) || ph_buf_size(&s->out))) return false;
+  }
+  return true;
 }
 
 void ph__leave_say(ph__link *l) {
@@ -96,6 +107,6 @@ void ph__leave_scan(ph_cluster *c, uint64_t now) {
     ph__node *node = l->node;
     if (!l->said_leave) ph__leave_say(l);
     ph__link_end(l, 0, true);
-    ph__member_down(node, false);
+    ph__edge_down(node);
   }
 }

@@ -41,7 +41,7 @@ int ph__flow_send(ph__link *l, const void *p, size_t n) {
   ph_list_push(&l->queue, &m->in_queue);
   l->queued += n;
   if (may_send(l)) ph__link_dirty(l);
-  if (l->queued > c->window && !l->node->xoff) {
+  if (l->queued > l->window && !l->node->xoff) {
     l->node->xoff = true;
     ph__tell(c, PH_EV_XOFF, l->node->peer, 0, NULL, 0);
   }
@@ -69,7 +69,7 @@ void ph__flow_pump(ph__link *l) {
     ph_free(&c->env, m);
   }
   if (l->state != PH__UP || !l->node->xoff) return;
-  if (l->queued && l->queued >= c->window / 4) return;
+  if (l->queued && l->queued >= l->window / 4) return;
   l->node->xoff = false;
   if (l->node->peer) ph__tell(c, PH_EV_XON, l->node->peer, 0, NULL, 0);
 }
@@ -93,7 +93,7 @@ static uint64_t left_to_receive(const ph__link *l) {
 }
 
 static void grant(ph__link *l) {
-  uint64_t low = l->c->window / 8, left = left_to_receive(l), more = 0;
+  uint64_t low = l->window / 8, left = left_to_receive(l), more = 0;
   /* Ahead only while nothing granted ahead waits to be consumed: so a peer that sends one large
    * message after the other makes this node hold two of them, not all. */
   if (l->split.fragments && left <= low && l->owed == 0) {
@@ -145,7 +145,8 @@ int ph__flow_check(ph__link *l) {
 void ph__flow_consumed(ph__node *node, uint64_t n) {
   uint64_t before = n < node->stale ? n : node->stale;
   node->stale -= before;
-  if (!node->link) return;
-  consume(node->link, n - before);
-  grant(node->link);
+  ph__link *l = ph__way(node);
+  if (!l) return;
+  consume(l, n - before);
+  grant(l);
 }

@@ -7,9 +7,9 @@
  *   PROOF [2, hmac, stall ms, wanted]         ---->
  *                                             <----  WELCOME [3, stall ms]
  *
- * Either side may answer REJECT [4, error number] instead, and closes. A proof is HMAC-SHA256 with
- * the cookie over the prover's role and both HELLO payloads, client's first: it covers both
- * nonces, and neither side's proof serves as the other's. */
+ * Either side may answer REJECT [4, error number, newest incarnation] instead, and closes. A proof
+ * is HMAC-SHA256 with the cookie over the prover's role and both HELLO payloads, client's first: it
+ * covers both nonces, and neither side's proof serves as the other's. */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -238,6 +238,11 @@ static int on_reject(ph__link *l, ph_reader *r, uint32_t fields) {
     if (number == (uint32_t)-known[i]) err = known[i];
   }
   if (err == PH_ECOOKIE) log_cookie(l);
+  if (err == PH_ECONFLICT && l->client && l->state == PH__WELCOME && fields >= 2) {
+    uint64_t newest;
+    if (ph_r_uint(r, &newest) < 0) return PH_EMALFORMED;
+    if (newest > l->c->incarnation) ph__replaced(l->c, newest);
+  }
   ph__node *node = NULL;
   if (l->client && (err == PH_ECLOSED || err == PH_EDUPLICATE)) {
     /* only the word of a proven peer ends redialling, or tells of another link */

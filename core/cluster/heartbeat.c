@@ -1,5 +1,5 @@
 /* Heartbeats [5, seq, stall ms, digest]: that a node lives, how long its other machine has been
- * away, and whether it is linked to the same nodes. */
+ * away, and whether it knows the same link states. */
 #include "cluster/internal.h"
 
 enum { DIFFER_AGAIN = 64 };
@@ -41,7 +41,7 @@ static int judge_stall(ph__link *l, uint64_t stall) {
   return PH_ECLOSED;
 }
 
-/* Who is linked to other nodes than we are is told ours: soon, then ever more rarely, for what
+/* Who knows other link states than we do is asked which: soon, then ever more rarely, for what
  * keeps them apart may last. */
 static void compare(ph__link *l, uint64_t digest) {
   if (digest == l->c->digest) {
@@ -51,7 +51,7 @@ static void compare(ph__link *l, uint64_t digest) {
   if (digest != l->their_digest) l->beats_differ = 0;
   l->their_digest = digest;
   uint64_t n = ++l->beats_differ;
-  if (n >= 2 && ((n & (n - 1)) == 0 || n % DIFFER_AGAIN == 0)) ph__peers_send(l);
+  if (n >= 2 && ((n & (n - 1)) == 0 || n % DIFFER_AGAIN == 0)) ph__summary_send(l, true);
 }
 
 int ph__heartbeat_receive(ph__link *l, ph_reader *r, uint32_t fields) {
@@ -59,7 +59,7 @@ int ph__heartbeat_receive(ph__link *l, ph_reader *r, uint32_t fields) {
   if (fields < 2 || ph_r_uint(r, &seq) < 0 || ph_r_uint(r, &stall) < 0) return PH_EMALFORMED;
   if (fields >= 3) {
     if (ph_r_uint(r, &digest) < 0) return PH_EMALFORMED;
-    compare(l, digest);
+    if (!l->relayed) compare(l, digest);
   }
   return judge_stall(l, stall);
 }
@@ -71,6 +71,8 @@ void ph__heartbeat_scan(ph_cluster *c, uint64_t now) {
       ph__link *l = PH_CONTAINER(e, ph__link, in_all);
       if (!l->said_leave) ph__heartbeat_send(l);
     }
+    for (ph_list *e = c->streams.next; e != &c->streams; e = e->next)
+      ph__heartbeat_send(PH_CONTAINER(e, ph__link, in_all));
     c->beat_due = now + c->interval;
   }
   ph__want(c, c->beat_due);
@@ -96,12 +98,17 @@ void ph__resumed(ph_cluster *c, uint64_t now) {
           (unsigned long long)((now - c->seen) / PH_MS(1)));
   for (ph_list *e = c->nodes.next; e != &c->nodes; e = e->next) {
     ph__node *node = PH_CONTAINER(e, ph__node, in_all);
-    if (node->link) node->link->grace = grace;
+    if (ph__way(node)) ph__way(node)->grace = grace;
+    node->asked = node->peer != 0;
     if (node->down_due != PH_NEVER) later(&node->down_due, grace);
     if (node->challenger) node->probe_due = now + PH_MS(PH__PROBE_WAIT);
   }
   for (ph_list *e = c->pending.next; e != &c->pending; e = e->next)
     later(&PH_CONTAINER(e, ph__link, in_all)->due, grace);
+  for (ph_list *e = c->links.next; e != &c->links; e = e->next)
+    ph__control_number(PH_CONTAINER(e, ph__link, in_all), PH_M_PROBE, 0); /* to be answered soon */
+  c->woken = grace;
+  c->view_dirty = true;
   c->beat_due = now;
   ph__want(c, now);
 }

@@ -6,14 +6,18 @@
  *   handshake.c  from a new connection to a proven peer
  *   admit.c      which of several connections to one name is kept
  *   member.c     nodes by name, and what becomes of them
- *   peers.c      how nodes learn of each other
+ *   state.c      link states: who says to be linked to whom
+ *   view.c       the view and its routes: the component of the link states
+ *   route.c      data and heartbeats between members without a direct link
+ *   peers.c      whom of the view to dial
  *   heartbeat.c  heartbeats, silence, stalls, a stopped process
  *   redial.c     whom to dial and when; requests to connect
  *   depart.c     leaving and disconnecting
  *
- * Control messages: HELLO, PROOF, WELCOME, REJECT (handshake.c); HEARTBEAT (heartbeat.c); PEERS
- * (peers.c); GRANT [7, bytes]: the other may send so many more data bytes; PROBE [9, seq], answered
- * by PROBE_ACK [10, seq]; LEAVE [8] and DISCONNECT [11], after which the receiver closes.
+ * Control messages: HELLO, PROOF, WELCOME, REJECT (handshake.c); HEARTBEAT (heartbeat.c); STATE,
+ * SUMMARY (state.c); RELAY (route.c); GRANT [7, bytes]: the other may send so many more data bytes;
+ * PROBE [9, seq], answered by PROBE_ACK [10, seq]; LEAVE [8] and DISCONNECT [11], after which the
+ * receiver closes.
  *
  * Nothing is freed while a call is under way: what ended is marked dead, put aside and freed when
  * the outermost entry returns (ph__exit). So any function may end any link or target, and its
@@ -38,7 +42,10 @@ enum {
   PH__SOCKET_FILL = 1024 * 1024,    /* bytes a link puts into a socket that does not drain */
   PH__SOCKET_MAX = 8 * 1024 * 1024, /* a peer that asks on and on without reading is cut off here */
   PH__DIALS = 64,                   /* dials under way at once */
-  PH__HEARSAY = 4096,               /* targets known from PEERS only */
+  PH__HEARSAY = 4096,               /* targets known from link states only */
+  PH__STATES = 4096,                /* link states kept */
+  PH__RELAY_WINDOW = 256 * 1024,    /* credit of a relayed stream */
+  PH__RELAY_MAX = 2 * 1024 * 1024,  /* bytes that wait on a link that relays to it */
   PH__LOST_MAX = 1024,              /* nodes that went without leaving and are redialled */
   PH__ONCE = 128,
   PH__KEEP = 512,         /* capacity that a buffer of an idle link keeps */
@@ -80,6 +87,7 @@ struct ph__link {
   ph_conn *conn; /* NULL: none yet, or gone */
   ph__state state;
   bool client, unproven; /* unproven: counted in stats.unproven */
+  bool relayed;          /* a relayed stream (route.c): no connection, always UP until DEAD */
   bool broken;           /* could not store what it must send: ends in the next flush */
   bool leaving, said_leave;
   uint64_t due; /* handshake: gives up */
@@ -91,6 +99,9 @@ struct ph__link {
 
   uint64_t since, heard, grace; /* UP since, last byte, not judged silent before */
   uint64_t beats_differ, their_digest;
+  uint64_t base; /* the number of its node's link state when it came up there; PH_NEVER: unknown */
+  uint64_t tx, rx; /* relayed: numbers of the last pieces */
+  uint64_t window;
 
   /* Sending: data bytes on the wire, and how many the other has allowed; sent <= allowed + one
    * frame. The queue holds whole messages, the first perhaps partly sent. */
@@ -113,10 +124,35 @@ struct ph__node {
   ph_cluster *c;
   ph_list in_all;
   uint64_t hash;
-  uint64_t incarnation; /* the newest that was ever linked; 0: none */
+  uint64_t incarnation; /* the newest that was linked or heard of; 0: none */
+  uint64_t key;         /* of name and incarnation */
   uint64_t peer;        /* 0: down */
-  char *address;        /* advertised; NULL: never linked */
-  ph__link *link;
+  char *address;        /* advertised; NULL: neither linked nor heard of */
+  ph__link *link;       /* direct */
+
+  /* Its link state, as it says: `edges` are the keys of those it is linked to, in order. */
+  uint64_t number; /* 0: not known */
+  uint64_t *edges;
+  uint32_t edge_count;
+  bool leaver;     /* it says that it leaves */
+  bool edge;       /* own link state: linked to it, or its link is being made again */
+  bool edge_dirty; /* `edge` has changed since it was last told */
+
+  /* The view (view.c). hop: the link that leads there, NULL: none does now. path: a digest of the
+   * nodes on the way. */
+  ph_list in_walk;
+  bool in_view, reached;
+  ph__link *hop;
+  uint64_t path;
+  uint64_t state_due; /* out of the view: when its link state is forgotten */
+  bool asked;         /* this process was stopped: it has not answered since */
+
+  /* The relayed stream (route.c): `mine` and `theirs` are the epoch, 0: none. */
+  ph__link *stream;
+  uint64_t mine, theirs, stream_path, stream_window;
+  uint64_t open_due; /* when to open it, or to ask again; PH_NEVER: not wanted */
+  uint32_t open_tries, stream_flaps;
+
   ph__link *challenger; /* proven, waits while `link` is probed */
   uint64_t probe_seq, probe_due;
   ph__target *target; /* its redial */
@@ -126,7 +162,6 @@ struct ph__node {
   uint32_t flaps;     /* links in a row that did not last */
   bool lost;          /* went without leaving: to be redialled */
   bool left, disconnected, stalled, xoff;
-  bool announced; /* some peer told us of it, and so all others too */
   size_t name_len;
   char name[];
 };
@@ -172,11 +207,21 @@ struct ph_cluster {
   uint32_t max_unproven;
   bool listening, announced;
 
-  ph_list pending, links, dirty, dead, nodes, targets, dead_targets;
+  ph_list pending, links, streams, dirty, dead, nodes, targets, dead_targets; /* nodes: by name */
   ph_index by_name, by_peer;
   uint64_t seed, next_peer;
   uint32_t dialling, hearsay, lost; /* dials under way; targets HEARD, LOST */
-  uint64_t digest;                  /* of the names and incarnations linked, and of this node */
+  uint64_t digest;                  /* of the link states in view */
+  uint32_t members, states;         /* in view, this node too; link states kept */
+
+  /* This node's link state: all links have been told up to number `told`. */
+  uint64_t key, number, told, tell_due;
+  uint32_t tells; /* in a row */
+  bool own_dirty, own_urgent, own_whole, view_dirty;
+  bool replaced;  /* a newer incarnation of this name was seen */
+  uint64_t epoch; /* the last given to a stream */
+  uint64_t woken; /* this process was stopped: nobody is down before this; 0: it was not */
+  ph_buf keys;    /* keys being written */
 
   int depth;              /* of entries */
   uint64_t due, beat_due; /* next scan, next heartbeats */
@@ -198,6 +243,10 @@ void ph__exit(ph_cluster *c);
 static inline void ph__want(ph_cluster *c, uint64_t due) {
   if (due < c->due) c->due = due;
 }
+/* the way to a node: its link, else its relayed stream, else NULL */
+static inline ph__link *ph__way(const ph__node *node) {
+  return node->link ? node->link : node->stream;
+}
 static inline void ph__tell(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, const void *p,
                             size_t n) {
   c->emit(c->emit_ctx, type, a, b, p, n);
@@ -207,6 +256,8 @@ bool ph__once(ph_cluster *c, const char *kind, const void *p, size_t n);
 
 /* link.c */
 ph__link *ph__link_new(ph_cluster *c, bool client);
+ph__link *ph__link_relayed(ph__node *node); /* a relayed stream, UP; NULL: no memory */
+void ph__link_feed(ph__link *l, const uint8_t *p, size_t n);
 void ph__link_events(ph_cluster *c);
 void ph__link_up(ph__link *l); /* from handshake to UP: the hand is freed */
 /* Ends a link in any state; frees what it held. err: what its target is told (0: nothing). With
@@ -222,6 +273,7 @@ void ph__links_flush(ph_cluster *c);
 /* starts a control message of `fields` fields in c->scratch; ph__control_end sends it */
 ph_buf *ph__control(ph_cluster *c, uint32_t type, uint32_t fields);
 int ph__control_end(ph__link *l);
+void ph__control_raw(ph__link *l, const void *p, size_t n);      /* a control message as received */
 void ph__control_number(ph__link *l, uint32_t type, uint64_t v); /* [type, v] */
 
 /* flow.c */
@@ -256,17 +308,45 @@ ph__node *ph__node_of(ph_cluster *c, uint64_t peer);
 ph__node *ph__node_at(ph_cluster *c, const char *text, size_t n); /* by name or address */
 bool ph__name_less(const char *a, size_t an, const char *b, size_t bn);
 bool ph__is_self(const ph_cluster *c, const char *text, size_t n);
-int ph__member_up(ph__link *l);       /* the handshake is over; negative: nothing changed */
+int ph__member_up(ph__link *l);       /* the handshake is over; negative: not up */
 void ph__member_detach(ph__link *l);  /* node and link part; no event */
 void ph__member_lost(ph__node *node); /* its link broke: redialled, down only later */
 void ph__member_down(ph__node *node, bool graceful); /* the event, if it was up */
+/* Up with a way to it: NODE_UP, or LINK_RESET if it was up before. Negative: nothing changed. */
+int ph__member_reached(ph__node *node);
 void ph__member_scan(ph_cluster *c, uint64_t now);
 void ph__members_free(ph_cluster *c);
 
+/* state.c */
+uint64_t ph__key(const char *name, size_t n, uint64_t incarnation);
+void ph__edge_set(ph__node *node,
+                  bool up); /* this node's own; told to all at the end of the entry */
+void ph__state_leaving(ph_cluster *c);
+void ph__state_flush(ph_cluster *c);
+/* A newer incarnation is known: what was of the older one ends. say: told to its link first. */
+void ph__state_renew(ph__node *node, uint64_t incarnation, const void *say, size_t n);
+void ph__state_forget(ph__node *node);
+int ph__state_receive(ph__link *l, ph_reader *r, uint32_t fields, const void *p, size_t n);
+void ph__summary_send(ph__link *l, bool answer);
+int ph__summary_receive(ph__link *l, ph_reader *r, uint32_t fields);
+void ph__replaced(ph_cluster *c, uint64_t by);
+
+/* view.c */
+void ph__view_update(ph_cluster *c); /* if something changed; streams may end, no link does */
+void ph__edge_down(ph__node *node);  /* its link is gone for good; down if no path is left */
+void ph__answered(ph__node *node);   /* after a stop of this process: it was heard, or is gone */
+
+/* route.c */
+void ph__stream_end(ph__node *node); /* no event */
+void ph__stream_reset(ph__node *node);
+void ph__stream_want(ph__node *node, uint64_t due); /* the view changed: open one then */
+void ph__stream_scan(ph_cluster *c, uint64_t now);
+int ph__stream_write(ph__link *l);
+void ph__streams_wake(ph__link *hop); /* it takes more again */
+int ph__relay_receive(ph__link *l, ph_reader *r, uint32_t fields);
+
 /* peers.c */
-void ph__peers_send(ph__link *l);
-void ph__peers_announce(ph__node *node); /* to all but itself */
-int ph__peers_receive(ph__link *l, ph_reader *r, uint32_t fields);
+void ph__peers_scan(ph_cluster *c);
 
 /* heartbeat.c */
 void ph__heartbeat_send(ph__link *l);
@@ -296,6 +376,7 @@ int ph__disconnect(ph_cluster *c, const char *name, size_t n);
 void ph__disconnected(ph__node *node); /* the other side asked for it */
 void ph__peer_left(ph__node *node);
 void ph__leave_start(ph_cluster *c);
+bool ph__leave_may(ph__link *l);
 void ph__leave_say(ph__link *l);
 void ph__leave_scan(ph_cluster *c, uint64_t now);
 

@@ -25,10 +25,29 @@ ph__link *ph__link_new(ph_cluster *c, bool client) {
   ph_splitter_init(&l->split, &c->env, PH__UNPROVEN_FRAME, c->max_message);
   ph_buf_init(&l->out, &c->env);
   l->due = c->seen + c->handshake_timeout;
-  l->granted = c->window;
+  l->granted = l->window = c->window;
+  l->base = PH_NEVER;
   ph_list_push(&c->pending, &l->in_all);
   if (client) c->dialling++;
   ph__want(c, l->due);
+  return l;
+}
+
+ph__link *ph__link_relayed(ph__node *node) {
+  ph_cluster *c = node->c;
+  ph__link *l = ph_zalloc(&c->env, sizeof *l);
+  if (!l) return NULL;
+  l->c = c;
+  l->node = node;
+  l->relayed = true;
+  l->state = PH__UP;
+  ph_list_init(&l->in_dirty);
+  ph_list_init(&l->queue);
+  ph_splitter_init(&l->split, &c->env, PH_FRAGMENT, c->max_message);
+  ph_buf_init(&l->out, &c->env);
+  l->since = l->heard = c->seen;
+  l->granted = l->window = c->window < PH__RELAY_WINDOW ? c->window : PH__RELAY_WINDOW;
+  ph_list_push(&c->streams, &l->in_all);
   return l;
 }
 
@@ -62,6 +81,7 @@ void ph__link_end(ph__link *l, int err, bool flush) {
   if (l->state == PH__UP) {
     ph__member_detach(l);
     c->stats.links--;
+    c->view_dirty = true;
   } else {
     leave_pending(l);
     if (!l->client) c->stats.refused++;
@@ -87,6 +107,10 @@ void ph__link_end(ph__link *l, int err, bool flush) {
 
 void ph__link_failed(ph__link *l, int err) {
   ph__node *node = l->node;
+  if (l->relayed) {
+    if (node) ph__stream_reset(node);
+    return;
+  }
   bool up = l->state == PH__UP;
   ph__link_end(l, err, false);
   if (up) ph__member_lost(node);
@@ -128,6 +152,12 @@ int ph__control_end(ph__link *l) {
   return err;
 }
 
+void ph__control_raw(ph__link *l, const void *p, size_t n) {
+  if (ph_frame_write(&l->out, PH_FRAME_CONTROL, p, n) < 0) l->broken = true;
+  l->c->stats.frames_out++;
+  ph__link_dirty(l);
+}
+
 void ph__control_number(ph__link *l, uint32_t type, uint64_t v) {
   ph_w_uint(ph__control(l->c, type, 1), v);
   (void)ph__control_end(l);
@@ -137,13 +167,15 @@ int ph__link_write(ph__link *l) {
   ph_cluster *c = l->c;
   size_t n = ph_buf_size(&l->out);
   if (l->broken) return PH_ENOMEM;
+  if (n > PH__KEEP) l->busy = true;
+  if (l->relayed) return ph__stream_write(l);
   if (n == 0 || !l->conn) return 0;
   int err = c->t->ops->write(c->t, l->conn, ph_buf_at(&l->out), n);
   if (err < 0) return err;
   c->stats.bytes_out += n;
   ph_buf_reset(&l->out);
-  if (n > PH__KEEP) l->busy = true;
   l->filled = c->t->ops->queued(c->t, l->conn);
+  ph__streams_wake(l);
   return l->filled > PH__SOCKET_MAX ? PH_ETIMEOUT : 0;
 }
 
@@ -153,7 +185,7 @@ int ph__link_write(ph__link *l) {
 static bool flush(ph__link *l) {
   for (int i = 0; i < WRITES_A_TURN; i++) {
     ph__flow_pump(l);
-    if (l->leaving && !l->said_leave && ph_list_empty(&l->queue)) ph__leave_say(l);
+    if (l->leaving && !l->said_leave && ph__leave_may(l)) ph__leave_say(l);
     if (ph_buf_size(&l->out) == 0 && !l->broken) return false;
     int err = ph__link_write(l);
     if (err < 0) {
@@ -185,11 +217,19 @@ static int control(ph__link *l, const uint8_t *p, size_t n) {
   uint32_t fields = count - 1;
   uint64_t v = 0;
   ph__node *node = l->node;
+  if (l->relayed && type != PH_M_HEARTBEAT && type != PH_M_GRANT) {
+    c->stats.unknown++; /* is said on links only */
+    return 0;
+  }
   switch (type) {
   case PH_M_HEARTBEAT:
     return ph__heartbeat_receive(l, &r, fields);
-  case PH_M_PEERS:
-    return ph__peers_receive(l, &r, fields);
+  case PH_M_STATE:
+    return ph__state_receive(l, &r, fields, p, n);
+  case PH_M_SUMMARY:
+    return ph__summary_receive(l, &r, fields);
+  case PH_M_RELAY:
+    return ph__relay_receive(l, &r, fields);
   case PH_M_GRANT:
   case PH_M_PROBE:
   case PH_M_PROBE_ACK:
@@ -242,7 +282,7 @@ static void fault(ph__link *l, int err) {
   ph__link_failed(l, err);
 }
 
-static void feed(ph__link *l, const uint8_t *p, size_t n) {
+void ph__link_feed(ph__link *l, const uint8_t *p, size_t n) {
   while (n && l->state != PH__DEAD) {
     size_t part = n;
     if (l->state != PH__UP) { /* in slices: what follows the WELCOME is of a proven peer */
@@ -316,7 +356,8 @@ static void on_data(void *ctx, ph_conn *conn, void *user, const uint8_t *p, size
   c->stats.bytes_in += n;
   l->heard = c->seen;
   if (n > PH__KEEP) l->busy = true;
-  feed(l, p, n);
+  if (l->state == PH__UP) ph__answered(l->node);
+  ph__link_feed(l, p, n);
   ph__exit(c);
 }
 
@@ -335,6 +376,7 @@ static void on_drain(void *ctx, ph_conn *conn, void *user) {
   ph__link *l = user;
   ph__enter(c);
   l->filled = c->t->ops->queued(c->t, conn);
+  ph__streams_wake(l);
   ph__link_dirty(l);
   ph__exit(c);
 }

@@ -64,6 +64,11 @@ ph__node *ph__node_of(ph_cluster *c, uint64_t peer) {
   return peer ? ph_index_find(&c->by_peer, ph_hash64(peer), peer_eq, &peer) : NULL;
 }
 
+static bool is_before(const ph_list *e, const char *name, size_t n) {
+  const ph__node *node = PH_CONTAINER(e, ph__node, in_all);
+  return ph__name_less(node->name, node->name_len, name, n);
+}
+
 ph__node *ph__node_get(ph_cluster *c, const char *name, size_t n) {
   ph__node *node = ph__node_find(c, name, n);
   if (node) return node;
@@ -73,13 +78,16 @@ ph__node *ph__node_get(ph_cluster *c, const char *name, size_t n) {
   node->name_len = n;
   node->hash = ph_hash(name, n, c->seed);
   node->c = c;
-  node->down_due = PH_NEVER;
+  node->down_due = node->open_due = PH_NEVER;
+  ph_list_init(&node->in_walk);
   if (ph_index_put(&c->by_name, node->hash, node) < 0) {
     ph_free(&c->env, node);
     return NULL;
   }
-  ph_list_push(&c->nodes, &node->in_all);
-  ph__want(c, c->seen); /* the scan removes it if nothing comes of it */
+  ph_list *after = c->nodes.next;
+  while (after != &c->nodes && is_before(after, name, n)) after = after->next;
+  ph_list_push(after, &node->in_all); /* before `after` */
+  ph__want(c, c->seen);               /* the scan removes it if nothing comes of it */
   return node;
 }
 
@@ -100,6 +108,7 @@ static void node_free(ph__node *node) {
     ph__target *t = PH_CONTAINER(e, ph__target, in_all);
     if (t->node == node) t->node = NULL;
   }
+  ph_free(&c->env, node->edges);
   ph_free(&c->env, node->address);
   ph_free(&c->env, node);
 }
@@ -110,22 +119,31 @@ void ph__members_free(ph_cluster *c) {
 
 /* ---- up ---- */
 
-static uint64_t digest_of(const ph__node *node) {
-  return ph_hash(node->name, node->name_len, node->incarnation);
-}
-
 static void attach(ph__node *node, ph__link *l, char *address) {
   ph_cluster *c = l->c;
   ph_free(&c->env, node->address);
   node->address = address;
-  /* what other processes of this name did says nothing of this one's links */
-  if (node->incarnation != l->hand->incarnation) node->flaps = 0;
-  node->incarnation = l->hand->incarnation;
   node->link = l;
   node->down_due = PH_NEVER;
   node->lost = node->left = node->disconnected = false;
   l->node = node;
-  c->digest ^= digest_of(node);
+  ph__edge_set(node, true);
+  c->view_dirty = true; /* it has a way of its own now */
+}
+
+int ph__member_reached(ph__node *node) {
+  ph_cluster *c = node->c;
+  if (node->peer) {
+    ph__tell(c, PH_EV_LINK_RESET, node->peer, node->incarnation, node->name, node->name_len);
+    return 0;
+  }
+  uint64_t peer = c->next_peer;
+  if (ph_index_put(&c->by_peer, ph_hash64(peer), node) < 0) return PH_ENOMEM;
+  node->peer = peer;
+  c->next_peer++;
+  ph_logf(&c->env, PH_LOG_INFO, "cluster: %s is up", node->name);
+  ph__tell(c, PH_EV_NODE_UP, peer, node->incarnation, node->name, node->name_len);
+  return 0;
 }
 
 int ph__member_up(ph__link *l) {
@@ -133,34 +151,27 @@ int ph__member_up(ph__link *l) {
   const ph__hand *h = l->hand;
   ph__node *node = ph__node_get(c, h->name, h->name_len);
   if (!node) return PH_ENOMEM;
-  bool same = node->incarnation == h->incarnation;
   bool stalled = c->stall_timeout && h->stall > c->stall_timeout;
-  bool fresh = !stalled && !(same && node->peer);
-  uint64_t peer = c->next_peer;
   char *address = ph_strndup(&c->env, h->address, strlen(h->address));
   if (!address) return PH_ENOMEM;
-  if (fresh && ph_index_put(&c->by_peer, ph_hash64(peer), node) < 0) {
+  ph__target *t = l->target; /* apart, as it may be dropped, and must not end this link then */
+  l->target = NULL;
+  if (t) t->link = NULL;
+  if (node->incarnation != h->incarnation) ph__state_renew(node, h->incarnation, NULL, 0);
+  if (stalled) ph__member_down(node, false);
+  if (!stalled && ph__member_reached(node) < 0) {
+    if (t && !t->dead) t->link = l;
+    if (t && !t->dead) l->target = t;
     ph_free(&c->env, address);
     return PH_ENOMEM;
   }
-  if (fresh || stalled) ph__member_down(node, false);
+  ph__stream_end(node);
   node->stalled = stalled;
   attach(node, l, address);
-  ph__target *t = l->target;
-  l->target = NULL;
-  if (t) t->link = NULL;
   ph__link_up(l);
-  if (fresh) {
-    node->peer = peer;
-    c->next_peer++;
-    ph_logf(&c->env, PH_LOG_INFO, "cluster: %s is up", node->name);
-    ph__tell(c, PH_EV_NODE_UP, peer, node->incarnation, node->name, node->name_len);
-  } else if (node->peer) {
-    ph__tell(c, PH_EV_LINK_RESET, node->peer, node->incarnation, node->name, node->name_len);
-  }
+  ph__answered(node);
   ph__heartbeat_send(l);
-  ph__peers_send(l);
-  if (fresh && !node->announced) ph__peers_announce(node);
+  ph__summary_send(l, false);
   ph__targets_over(node, t, 0);
   ph__challenge_over(node);
   return 0;
@@ -171,9 +182,7 @@ int ph__member_up(ph__link *l) {
 void ph__member_detach(ph__link *l) {
   ph_cluster *c = l->c;
   ph__node *node = l->node;
-  c->digest ^= digest_of(node);
   node->link = NULL;
-  node->announced = false;
   node->stale += l->unconsumed;
   node->flaps = c->seen - l->since < PH_MS(LASTED) ? node->flaps + 1 : 0;
   node->down_due = l->heard + c->timeout > l->grace ? l->heard + c->timeout : l->grace;
@@ -195,11 +204,11 @@ void ph__member_down(ph__node *node, bool graceful) {
 void ph__member_lost(ph__node *node) {
   ph_cluster *c = node->c;
   if (c->leaving) {
-    ph__member_down(node, false);
+    ph__edge_down(node);
     return;
   }
   node->lost = true;
-  if (node->peer) ph__want(c, node->down_due);
+  if (node->edge) ph__want(c, node->down_due);
   ph__challenge_over(node);
   if (node->link) return;
   /* At once; but links that break again and again right after they were made wait longer, though
@@ -218,7 +227,7 @@ static void silent(ph__node *node) {
   ph_logf(&c->env, PH_LOG_INFO, "cluster: %s: nothing heard for %llu ms", node->name,
           (unsigned long long)((c->seen - node->link->heard) / PH_MS(1)));
   ph__link_end(node->link, 0, false);
-  ph__member_down(node, false);
+  ph__edge_down(node);
   ph__member_lost(node);
 }
 
@@ -232,11 +241,11 @@ static void judge(ph__node *node, uint64_t now) {
     } else {
       silent(node);
     }
-  } else if (node->peer) {
+  } else if (node->edge) {
     if (now < node->down_due) {
       ph__want(c, node->down_due);
     } else {
-      ph__member_down(node, false);
+      ph__edge_down(node);
     }
   }
   if (node->challenger && now < node->probe_due) {
@@ -255,8 +264,12 @@ void ph__member_scan(ph_cluster *c, uint64_t now) {
     if (node->left && now >= node->forget) node->left = false;
     if (node->left) ph__want(c, node->forget);
     if (node->lost && !node->link && !node->target && !c->leaving) ph__redial(node, PH__REDIAL_MIN);
+    if (node->number && !node->in_view) {
+      if (now >= node->state_due) ph__state_forget(node);
+      if (node->number) ph__want(c, node->state_due);
+    }
     bool used = node->peer || node->link || node->target || node->challenger || node->lost ||
-                node->left || node->disconnected;
+                node->left || node->disconnected || node->number || node->edge || node->edge_dirty;
     if (!used) node_free(node);
   }
 }

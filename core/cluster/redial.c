@@ -158,9 +158,9 @@ void ph__target_failed(ph__target *t, int err) {
   answer_all(t, err == PH_ECLOSED || err == PH_EIO ? PH_EREFUSED : err, NULL, 0);
   t->why &= ~PH__USER;
   /* Nothing listens there any more: it is not a broken link but a dead node. */
-  if (err == PH_EREFUSED && (t->why & PH__LOST) && node && !node->link)
-    ph__member_down(node, false);
-  if (t->why == 0 || (t->why == PH__HEARD && t->fails >= HEARD_TRIES)) {
+  if (err == PH_EREFUSED && (t->why & PH__LOST) && node && !node->link) ph__edge_down(node);
+  bool vain = t->why == PH__HEARD && t->fails >= HEARD_TRIES && !(node && node->in_view);
+  if (t->why == 0 || vain) {
     ph__target_drop(t, err);
   } else if (is_dying(t, err)) {
     t->due = c->seen + (PH_MS(DYING_DELAY) << (t->fails - 1));

@@ -14,12 +14,15 @@ enum {
   PH_M_WELCOME = 3,
   PH_M_REJECT = 4,
   PH_M_HEARTBEAT = 5,
-  PH_M_PEERS = 6,
+  /* 6 was used */
   PH_M_GRANT = 7,
   PH_M_LEAVE = 8,
   PH_M_PROBE = 9,
   PH_M_PROBE_ACK = 10,
   PH_M_DISCONNECT = 11,
+  PH_M_STATE = 12,
+  PH_M_SUMMARY = 13,
+  PH_M_RELAY = 14,
 
   /* data frames, between process systems: [type, ...] */
   PH_M_SEND = 32,       /* serial, class, value...           to a process */

@@ -35,16 +35,39 @@ static void record(sim_node *n, uint32_t type, uint64_t a, uint64_t b, const cha
   sim_event *e = &n->events[n->event_count++];
   *e = (sim_event){.at = ph_memnet_now(n->s->net), .type = type, .a = a, .b = b};
   snprintf(e->text, sizeof e->text, "%s", text);
+  if (getenv("SIM_LOG"))
+    fprintf(stderr, "%10.3f ms n%d event %u of %s\n", (double)e->at / 1e6, n->host, type, text);
 }
 
 static void node_up(sim_node *n, uint64_t a, uint64_t b, const void *p, size_t len) {
   assert_null(peer_by_id(n, a)); /* a peer's number is never used again */
   assert_true(len < sizeof n->peers[0].name);
   assert_true(n->peer_count < SIM_PEERS);
-  sim_peer fresh = {.id = a, .incarnation = b, .up = true};
+  sim_peer fresh = {.id = a, .incarnation = b, .up = true, .fresh = true};
   memcpy(fresh.name, p, len);
-  assert_null(peer_up(n, fresh.name)); /* one incarnation of a name at a time */
+  assert_null(peer_up(n, fresh.name));      /* one incarnation of a name at a time */
+  for (int i = 0; i < n->peer_count; i++) { /* numbers go on where it is not another incarnation */
+    const sim_peer *past = &n->peers[i];
+    if (strcmp(past->name, fresh.name) != 0 || past->incarnation != b) continue;
+    fresh.sent = past->sent;
+    fresh.got = past->got;
+  }
   n->peers[n->peer_count++] = fresh;
+}
+
+enum { SAID = 32 };
+
+static void heard(sim_node *n, sim_peer *peer, const void *p, size_t len) {
+  uint64_t said[4];
+  if (len != SAID) return;
+  memcpy(said, p, len);
+  if (said[0] != UINT64_C(0x5a1d5a1d5a1d5a1d)) return;
+  assert_int_equal(said[1], n->incarnation);
+  assert_int_equal(said[2], peer->incarnation);
+  if (peer->fresh) assert_true(said[3] > peer->got);
+  if (!peer->fresh) assert_int_equal(said[3], peer->got + 1);
+  peer->got = said[3];
+  peer->fresh = false;
 }
 
 static void emit(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t len) {
@@ -56,6 +79,10 @@ static void emit(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p
     record(n, type, a, b, name);
     return;
   }
+  if (type == PH_EV_REPLACED) {
+    record(n, type, a, b, "");
+    return;
+  }
   if (type == PH_EV_NODE_UP) node_up(n, a, b, p, len);
   sim_peer *peer = peer_by_id(n, a);
   assert_non_null(peer);
@@ -65,10 +92,17 @@ static void emit(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p
     assert_int_equal(peer->xoff, type == PH_EV_XON);
     peer->xoff = type == PH_EV_XOFF;
   }
+  if (type == PH_EV_LINK_RESET) {
+    peer->fresh = true;
+    assert_int_equal(b, peer->incarnation);
+    assert_int_equal(len, strlen(peer->name));
+    assert_memory_equal(p, peer->name, len);
+  }
   if (type != PH_EV_FRAME) {
     record(n, type, a, b, peer->name);
     return;
   }
+  heard(n, peer, p, len);
   n->frames++;
   n->frame_bytes += len;
   n->wire_bytes += b;
@@ -100,6 +134,7 @@ void sim_end(sim *s) {
   for (int i = 0; i < s->count; i++) {
     TE_END(&s->n[i].te);
     free(s->n[i].events);
+    free(s->n[i].peers);
   }
   TE_END(&s->te);
 }
@@ -109,6 +144,8 @@ int sim_host(sim *s) {
   int i = s->count++;
   sim_node *n = &s->n[i];
   n->s = s;
+  n->peers = calloc(SIM_PEERS, sizeof *n->peers);
+  assert_non_null(n->peers);
   te_init(&n->te, (uint64_t)i + 1);
   n->te.env.log = on_log;
   n->host = ph_memnet_host(s->net, &n->t);
@@ -121,7 +158,7 @@ int sim_start(sim *s, int i, const char *name, uint64_t incarnation, const char 
   sim_node *n = &s->n[i];
   ph_cluster_config cfg = s->cfg;
   cfg.name = name;
-  cfg.incarnation = incarnation;
+  cfg.incarnation = n->incarnation = incarnation;
   if (cookie) {
     cfg.cookie = cookie;
     cfg.cookie_len = strlen(cookie);
@@ -130,8 +167,8 @@ int sim_start(sim *s, int i, const char *name, uint64_t incarnation, const char 
 }
 
 const char *sim_name(int i) {
-  static const char *names[SIM_NODES] = {"n0@sim", "n1@sim", "n2@sim", "n3@sim",
-                                         "n4@sim", "n5@sim", "n6@sim", "n7@sim"};
+  static char names[SIM_NODES][16];
+  snprintf(names[i], sizeof names[i], "n%d@sim", i);
   return names[i];
 }
 
@@ -193,6 +230,14 @@ int sim_send(sim *s, int i, const char *name, const void *p, size_t n) {
   sim_peer *peer = peer_up(&s->n[i], name);
   assert_non_null(peer);
   return sim_command(s, i, PH_CMD_SEND, peer->id, 0, p, n);
+}
+
+void sim_say(sim *s, int i, const char *name) {
+  sim_peer *peer = peer_up(&s->n[i], name);
+  if (!peer) return;
+  uint64_t said[4] = {UINT64_C(0x5a1d5a1d5a1d5a1d), peer->incarnation, s->n[i].incarnation,
+                      ++peer->sent};
+  assert_int_equal(sim_command(s, i, PH_CMD_SEND, peer->id, 0, said, sizeof said), 0);
 }
 
 /* ---- running ---- */
@@ -299,4 +344,49 @@ bool sim_mesh(sim *s) {
     if (sim_ups(s, i) != alive - 1 || sim_links(s, i) != (uint32_t)alive - 1) return false;
   }
   return true;
+}
+
+bool sim_view(sim *s) {
+  int alive = 0;
+  for (int i = 0; i < s->count; i++) alive += s->n[i].c != NULL;
+  for (int i = 0; i < s->count; i++) {
+    if (s->n[i].c && sim_ups(s, i) != alive - 1) return false;
+  }
+  return true;
+}
+
+ph__node *sim_node_at(sim *s, int i, int of) {
+  return ph__node_find(s->n[i].c, sim_name(of), strlen(sim_name(of)));
+}
+
+ph_cluster_stats sim_stats(sim *s, int i) {
+  ph_cluster_stats stats;
+  ph_cluster_stats_get(s->n[i].c, &stats);
+  return stats;
+}
+
+void sim_world(sim *s, uint64_t seed, int nodes) {
+  sim_init(s, seed);
+  for (int i = 0; i < nodes; i++) sim_add(s);
+  for (int i = 1; i < nodes; i++) sim_join(s, i, 0);
+  assert_true(sim_until(s, sim_mesh, 2000));
+}
+
+/* everyone says something to all others, and all of it arrives */
+void sim_talk(sim *s) {
+  uint64_t before[SIM_NODES];
+  int others[SIM_NODES];
+  for (int i = 0; i < s->count; i++) {
+    before[i] = s->n[i].frames;
+    others[i] = s->n[i].c ? sim_ups(s, i) : 0;
+  }
+  for (int i = 0; i < s->count; i++) {
+    for (int k = 0; k < s->count && s->n[i].c; k++) {
+      if (k != i) sim_say(s, i, sim_name(k));
+    }
+  }
+  sim_ms(s, 200);
+  for (int i = 0; i < s->count; i++) {
+    if (s->n[i].c) assert_int_equal(s->n[i].frames - before[i], others[i]);
+  }
 }

@@ -15,7 +15,7 @@
 #include "cluster/internal.h"
 #include "net/memnet.h"
 
-enum { SIM_NODES = 8, SIM_PEERS = 512 };
+enum { SIM_NODES = 104, SIM_PEERS = 512 };
 
 typedef struct sim_event {
   uint64_t at, a, b;
@@ -27,6 +27,8 @@ typedef struct sim_peer {
   uint64_t id, to_consume, incarnation;
   char name[64];
   bool up, xoff, greeted;
+  uint64_t sent, got; /* numbers of the last sim_say to and from it */
+  bool fresh;         /* nothing was heard since NODE_UP or the last LINK_RESET */
 } sim_peer;
 
 typedef struct sim_node {
@@ -40,8 +42,9 @@ typedef struct sim_node {
   size_t greeting;           /* sends so many bytes to whoever comes up */
   sim_event *events;
   size_t event_count, event_cap;
-  sim_peer peers[SIM_PEERS];
+  sim_peer *peers;
   int peer_count;
+  uint64_t incarnation;
   uint64_t frames, frame_bytes, wire_bytes; /* received */
   uint8_t last[64];                         /* beginning of the last frame */
   size_t last_n;
@@ -75,6 +78,10 @@ void sim_join(sim *s, int i, int to);
 void sim_connect(sim *s, int i, uint64_t request, int to, uint64_t timeout_ms);
 int sim_send(sim *s, int i, const char *name, const void *p, size_t n);
 
+/* A numbered message: whoever receives it checks that of one peer they come in order, each at most
+ * once and meant for this incarnation, and that none is missing but where LINK_RESET said so. */
+void sim_say(sim *s, int i, const char *name);
+
 void sim_ms(sim *s, uint64_t ms); /* lets this much time pass */
 /* runs until cond(s) holds; false when it does not within ms */
 bool sim_until(sim *s, bool (*cond)(sim *s), uint64_t ms);
@@ -84,6 +91,11 @@ int sim_ups(sim *s, int i);                                   /* peers up */
 int sim_told(sim *s, int i, uint32_t type, const char *name); /* events so far; name NULL: any */
 const sim_event *sim_last(sim *s, int i, uint32_t type, const char *name);
 bool sim_mesh(sim *s); /* every node sees all others */
+bool sim_view(sim *s); /* every node sees all others, linked or not */
 uint32_t sim_links(sim *s, int i);
+ph_cluster_stats sim_stats(sim *s, int i);
+ph__node *sim_node_at(sim *s, int i, int of);
+void sim_world(sim *s, uint64_t seed, int nodes); /* sim_init and a mesh */
+void sim_talk(sim *s); /* everyone says something to all in its view, and all of it arrives */
 
 #endif

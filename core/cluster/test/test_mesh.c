@@ -383,9 +383,9 @@ static void leave_is_not_redialled(void **state) {
   }
   /* late hearsay of it changes nothing */
   ph__link *l = PH_CONTAINER(s.n[1].c->links.next, ph__link, in_all);
-  const uint8_t peers[] = {0x92, PH_M_PEERS, 0x91, 0x93, 0xa6, 'n', '2', '@', 's',
-                           'i',  'm',        100,  0xa5, 'm',  'e', 'm', ':', '2'};
-  assert_int_equal(ph_frame_write(&l->out, PH_FRAME_CONTROL, peers, sizeof peers), 0);
+  const uint8_t late[] = {0x99, PH_M_STATE, 0xa6, 'n', '2', '@', 's', 'i',  'm', 100,  0, 99,
+                          0,    0xa5,       'm',  'e', 'm', ':', '2', 0xc4, 0,   0xc4, 0};
+  assert_int_equal(ph_frame_write(&l->out, PH_FRAME_CONTROL, late, sizeof late), 0);
   ph__link_dirty(l);
   for (int i = 0; i < 100; i++) {
     sim_ms(&s, 10);
@@ -431,11 +431,15 @@ static void disconnect_holds_until_someone_connects(void **state) {
   three(&s, 19);
   assert_int_equal(sim_command(&s, 1, PH_CMD_DISCONNECT, 0, 0, "n2@sim", 6), 0);
   sim_ms(&s, 100);
-  assert_int_equal(sim_told(&s, 1, PH_EV_NODE_DOWN, "n2@sim"), 1);
-  assert_int_equal(sim_told(&s, 2, PH_EV_NODE_DOWN, "n1@sim"), 1);
   sim_ms(&s, 120000); /* n0 tells both of each other all the time */
-  assert_int_equal(sim_ups(&s, 1), 1);
-  assert_int_equal(sim_ups(&s, 2), 1);
+  for (int i = 1; i < 3; i++) {
+    assert_int_equal(sim_told(&s, i, PH_EV_NODE_DOWN, NULL), 0);
+    assert_int_equal(sim_told(&s, i, PH_EV_LINK_RESET, sim_name(3 - i)), 1);
+    assert_int_equal(sim_links(&s, i), 1);
+  }
+  assert_int_equal(sim_send(&s, 1, "n2@sim", "x", 1), 0);
+  sim_ms(&s, 10);
+  assert_int_equal(s.n[2].frames, 1);
   sim_connect(&s, 2, 77, 1, 5000); /* the other side may end it too */
   assert_true(sim_until(&s, sim_mesh, 1000));
   assert_int_equal(sim_last(&s, 2, PH_EV_CONNECTED, "n1@sim")->a, 77);
@@ -469,8 +473,8 @@ static void hearsay_completes_the_mesh(void **state) {
   sim_join(&s, 1, 0);
   sim_join(&s, 2, 0);
   sim_ms(&s, 120000);
-  assert_int_equal(sim_ups(&s, 0), 2);
-  assert_int_equal(sim_ups(&s, 1), 1);
+  for (int i = 0; i < 3; i++) assert_int_equal(sim_ups(&s, i), 2);
+  assert_int_equal(sim_links(&s, 1), 1);
   sim_cut(&s, 1, 2, false);
   assert_true(sim_until(&s, sim_mesh, 80000));
   sim_end(&s);

@@ -147,6 +147,7 @@ static void stops_and_moves_keep_the_index_right(void **state) {
   hs *s = world(2, 3);
   start(s, 0, 0, 100, "a");
   start(s, 1, 100, 100, "b");
+  hs_ms(s, 10); /* n2 hears of them */
   stop(s, 2, 50, 100);
   expect(s, "a", 50);
   expect(s, "b", 50);
