@@ -149,6 +149,20 @@ static bool joined(ph_node *n, uint64_t request) {
   return true;
 }
 
+/* Another process runs what ran here, or will: nothing may go on, and nobody is left to hand over
+ * to. */
+static void replaced(ph_node *n, uint64_t incarnation) {
+  while (!ph_list_empty(&n->hubs)) {
+    ph_hub *h = PH_CONTAINER(n->hubs.next, ph_hub, all);
+    ph_logf(n->env, PH_LOG_ERROR, "hub %s ends: a newer node has this node's name", h->id);
+    if (n->hub_host.end)
+      n->hub_host.end(n->hub_host.ctx, h);
+    else
+      ph_hub_free(h);
+  }
+  if (n->on_replaced) n->on_replaced(n->on_replaced_ctx, incarnation);
+}
+
 void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p,
                    size_t len) {
   switch (type) {
@@ -173,6 +187,9 @@ void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint
   case PH_EV_CONNECTED:
     if (joined(n, a)) break;
     if (n->on_connected) n->on_connected(n->on_connected_ctx, a, -(int)b, (const char *)p, len);
+    break;
+  case PH_EV_REPLACED:
+    replaced(n, a);
     break;
   default:
     break;

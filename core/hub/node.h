@@ -20,6 +20,8 @@ typedef struct ph_hub_host {
   /* The start is no longer wanted (its hub stops, its start was withdrawn): end what it does if it
    * can be ended. ph_hub_started must still come, unless the hub is freed. */
   void (*abandon)(void *ctx, struct ph_hub *hub, uint64_t token);
+  /* Another node has taken this one's place: ph_hub_free this hub, now. NULL: done without it. */
+  void (*end)(void *ctx, struct ph_hub *hub);
 } ph_hub_host;
 
 typedef struct ph_node {
@@ -38,6 +40,9 @@ typedef struct ph_node {
   /* answers to PH_CMD_CONNECT */
   void (*on_connected)(void *ctx, uint64_t request, int err, const char *name, size_t n);
   void *on_connected_ctx;
+  /* a newer incarnation of this node's name was seen; its hubs are gone already */
+  void (*on_replaced)(void *ctx, uint64_t incarnation);
+  void *on_replaced_ctx;
 } ph_node;
 
 int ph_node_init(ph_node *n, const ph_env *env, const ph_sys_host *sys_host,

@@ -251,8 +251,16 @@ static int hub_stop(lua_State *L) {
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
+/* another node has taken this one's place */
+static void end_at_once(void *arg, ph_hub *h) {
+  lph_hub *hub = ph_hub_user(h);
+  hold(arg, hub);
+  lph_hub_kill(hub);
+}
+
 void lph_hub_host(lph_ctx *ctx, ph_hub_host *out) {
   out->ctx = ctx;
+  out->end = end_at_once;
   out->start = lph_child_start;
   out->abandon = lph_child_abandon;
 }

@@ -50,7 +50,7 @@ static int command(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void 
 
 static void setup(void) {
   ph_sys_host sh = {NULL, drop, pack};
-  ph_hub_host hh = {NULL, start, abandon};
+  ph_hub_host hh = {.start = start, .abandon = abandon};
   ph_port port = {NULL, command};
   ph_env_real(&env);
   if (ph_node_init(&node, &env, &sh, &hh, &port)) abort();

@@ -140,6 +140,13 @@ static int no_pack(void *ctx, uint64_t host, ph_buf *out) {
 
 /* ---- Nodes */
 
+static void host_end(void *ctx, ph_hub *h) {
+  hs_node *n = ctx;
+  assert_ptr_equal(n->hub, h);
+  hs_hub_free(n->s, n->host);
+  n->replaced = true;
+}
+
 static int command(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t n) {
   hs_node *node = ctx;
   node->resets += type == PH_CMD_RESET;
@@ -216,7 +223,7 @@ static void node_up(hs *s, int i) {
                            .max_message = 64 << 20};
   assert_int_equal(ph_cluster_new(&n->lower, n->t, &cfg, emit, n, &n->c), 0);
   ph_sys_host sh = {n, no_drop, no_pack};
-  ph_hub_host hh = {n, host_start, host_abandon};
+  ph_hub_host hh = {n, host_start, host_abandon, host_end};
   ph_port port = {n, command};
   assert_int_equal(ph_node_init(&n->node, &n->env, &sh, &hh, &port), 0);
   if (!s->nameless)
@@ -226,12 +233,18 @@ static void node_up(hs *s, int i) {
 }
 
 int hs_add_bare(hs *s) {
+  char name[16];
+  snprintf(name, sizeof name, "n%d@sim", s->count);
+  return hs_add_named(s, name, 100);
+}
+
+int hs_add_named(hs *s, const char *name, uint64_t incarnation) {
   int i = s->count++;
   hs_node *n = &s->n[i];
   assert_true(i < HS_NODES);
   n->s = s;
-  n->incarnation = 100;
-  snprintf(n->name, sizeof n->name, "n%d@sim", i);
+  n->incarnation = incarnation;
+  snprintf(n->name, sizeof n->name, "%s", name);
   n->host = ph_memnet_host(s->net, &n->t);
   assert_int_equal(n->host, i);
   node_up(s, i);

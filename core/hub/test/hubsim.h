@@ -40,7 +40,7 @@ typedef struct hs_node {
   uint64_t incarnation, resets;
   char name[16];
   int host;
-  bool up, paused, stopped;
+  bool up, paused, stopped, replaced;
 } hs_node;
 
 typedef struct hs_child {
@@ -64,11 +64,12 @@ typedef struct hs {
 
 void hs_init(hs *s, uint64_t seed);
 void hs_end(hs *s);
-int hs_add(hs *s);              /* a node with a hub that joins node 0 */
-int hs_add_alone(hs *s);        /* joins nobody */
-int hs_add_bare(hs *s);         /* no hub, joins nobody */
-void hs_hub(hs *s, int i);      /* starts one there */
-void hs_hub_free(hs *s, int i); /* at once */
+int hs_add(hs *s);       /* a node with a hub that joins node 0 */
+int hs_add_alone(hs *s); /* joins nobody */
+int hs_add_bare(hs *s);  /* no hub, joins nobody */
+int hs_add_named(hs *s, const char *name, uint64_t incarnation); /* bare, and not by its number */
+void hs_hub(hs *s, int i);                                       /* starts one there */
+void hs_hub_free(hs *s, int i);                                  /* at once */
 void hs_join(hs *s, int i, int to);
 void hs_crash(hs *s, int i);
 void hs_restart(hs *s, int i); /* a crashed node, as a new incarnation, with a hub; joins nobody */
