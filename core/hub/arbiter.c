@@ -7,15 +7,14 @@
 
 #include "hub/internal.h"
 
-static void answer(ph_hub *h, ph_nodeent *to, const ph_answer *a) {
-  if (to->index == PH_SELF) {
+static void answer(ph_hub *h, ph_member *to, const ph_answer *a) {
+  if (to == &h->self) {
     ph_answer mine = *a;
     mine.from = mine.where = h->self.node;
     ph__req_result(h, &mine);
     return;
   }
-  ph_member *m = ph__member(h, to);
-  ph_batch *b = m ? ph__out(h, m, PH_OUT_RESULT) : NULL;
+  ph_batch *b = to ? ph__out(h, to, PH_OUT_RESULT) : NULL;
   if (!b) return; /* the requester has gone, or asks again */
   ph_w_uint(&b->body, a->counter);
   ph_w_str(&b->body, a->id, a->id_len);
@@ -33,7 +32,7 @@ static void answer(ph_hub *h, ph_nodeent *to, const ph_answer *a) {
 }
 
 static int defer(ph_hub *h, ph_op_kind kind, ph_number num, const char *id, size_t n, ph_spec *spec,
-                 ph_bytes *meta, uint64_t clock, bool proposal, ph_nodeent *from) {
+                 ph_bytes *meta, uint64_t clock, bool proposal, ph_member *from) {
   ph_deferred *d = ph_zalloc(h->env, sizeof *d + n);
   if (!d) return PH_ENOMEM; /* the requester asks again */
   d->kind = kind;
@@ -89,7 +88,10 @@ static void stop(ph_hub *h, const ph_deferred *d, const char *id) {
   answer(h, d->from, &a);
 }
 
+/* A requester that acts on a view with this node in it, while this node's is another one, asks
+ * again once they agree. */
 static void execute(ph_hub *h, const ph_deferred *d, const char *id) {
+  if (d->from != &h->self && !d->from->included) return;
   if (ph__first(h, ph_ring_hash(id, d->id_len)) != &h->self) return;
   if (d->kind == PH_OP_START)
     start(h, d, id);
@@ -98,7 +100,7 @@ static void execute(ph_hub *h, const ph_deferred *d, const char *id) {
 }
 
 void ph__arbiter(ph_hub *h, ph_op_kind kind, ph_number num, const char *id, size_t n, ph_spec *spec,
-                 ph_bytes *meta, uint64_t clock, bool proposal, ph_nodeent *from) {
+                 ph_bytes *meta, uint64_t clock, bool proposal, ph_member *from) {
   if (!h->agreed) {
     if (defer(h, kind, num, id, n, spec, meta, clock, proposal, from)) ph__oom(h);
     return;
@@ -131,7 +133,7 @@ void ph__deferred_run(ph_hub *h) {
 /* ---- A first start that failed, and the requester's word */
 
 void ph__report_failed(ph_hub *h, ph_child *c) {
-  ph_nodeent *to = h->sys->nodes[c->num.node];
+  ph_member *to = ph__member(h, h->sys->nodes[c->num.node]);
   ph_answer a = {.counter = c->num.counter,
                  .id = c->row->id,
                  .id_len = c->row->id_len,
@@ -187,7 +189,7 @@ static int on_start(ph_hub *h, ph_member *m, ph_tables *t) {
   if (ph_r_bool(r, &proposal)) return PH_EMALFORMED;
   ph_bytes *meta = NULL;
   if (p && !(meta = ph__meta_get(h, p, len))) return PH_ENOMEM;
-  ph__arbiter(h, PH_OP_START, num, id, n, t->specs[spec], meta, 0, proposal, m->node);
+  ph__arbiter(h, PH_OP_START, num, id, n, t->specs[spec], meta, 0, proposal, m);
   ph_bytes_unref(h->env, meta);
   return 0;
 }
@@ -202,7 +204,7 @@ static int on_stop(ph_hub *h, ph_member *m, ph_tables *t) {
       ph_r_uint(r, &clock))
     return PH_EMALFORMED;
   ph__clock_saw(h, clock);
-  ph__arbiter(h, PH_OP_STOP, num, id, n, NULL, NULL, clock, false, m->node);
+  ph__arbiter(h, PH_OP_STOP, num, id, n, NULL, NULL, clock, false, m);
   return 0;
 }
 

@@ -263,7 +263,7 @@ typedef struct ph_deferred { /* a request that waits here, at its arbiter, for o
   ph_spec *spec;
   ph_bytes *meta;
   uint64_t clock;
-  ph_nodeent *from;
+  ph_member *from;
   bool proposal;
   uint16_t id_len;
   char id[];
@@ -489,7 +489,7 @@ typedef struct ph_answer { /* a row of RESULT */
   size_t reason_len;
 } ph_answer;
 bool ph__ops_slice(ph_hub *h);
-void ph__ops_view(ph_hub *h);                   /* requests go to their arbiters again */
+void ph__ops_view(ph_hub *h);                   /* what has no answer goes to its arbiter, again */
 void ph__req_row_changed(ph_hub *h, ph_row *r); /* do this row's requests have their answer? */
 void ph__held_run(ph_hub *h);
 void ph__req_result(ph_hub *h, const ph_answer *a);
@@ -501,7 +501,7 @@ void ph__ops_detach(ph_hub *h);        /* those not freed yet outlive the hub */
 /* ---- arbiter.c: requests at their arbiter, and the messages of requests */
 int ph__req_frame(ph_hub *h, ph_member *m, uint64_t type, ph_reader *r);
 void ph__arbiter(ph_hub *h, ph_op_kind kind, ph_number num, const char *id, size_t n, ph_spec *spec,
-                 ph_bytes *meta, uint64_t clock, bool proposal, ph_nodeent *from);
+                 ph_bytes *meta, uint64_t clock, bool proposal, ph_member *from);
 void ph__deferred_run(ph_hub *h);               /* the view is agreed */
 void ph__report_failed(ph_hub *h, ph_child *c); /* a first start failed here: tell its requester */
 void ph__settled_send(ph_hub *h, ph_nodeent *to, const ph_row *r, ph_number num);

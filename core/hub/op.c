@@ -355,14 +355,16 @@ static void op_check(ph_op *op) {
 
 /* ---- Asking */
 
+/* Before the view is agreed there is no arbiter; then what has no answer goes out (ph__ops_view).
+ */
 static void req_send(ph_hub *h, ph_req *q) {
-  ph_member *to = ph__first(h, q->row->hash);
+  ph_member *to = h->agreed ? ph__first(h, q->row->hash) : NULL;
   if (!to) return;
   if (q->sent_to) q->again = true;
   q->sent_to = to;
   if (to == &h->self) {
     ph__arbiter(h, q->op->kind, number_of(q), q->id, q->id_len, q->spec, q->meta, q->op->clock,
-                q->op->proposal, h->self.node);
+                q->op->proposal, &h->self);
     return;
   }
   ph_batch *b = ph__out(h, to, q->op->kind == PH_OP_START ? PH_OUT_START : PH_OUT_STOP);

@@ -77,7 +77,6 @@ void ph__view_changed(ph_hub *h) {
   }
   ph__flush(h); /* what was done under the old view is told before the new one */
   tell_view(h, NULL);
-  ph__ops_view(h);
   ph__route_view(h);
   ph__settle_check(h);
   ph__view_check(h);
@@ -93,6 +92,7 @@ void ph__view_check(ph_hub *h) {
   h->agreed = agreed;
   if (!agreed) return;
   ph__deferred_run(h);
+  ph__ops_view(h);
   ph__route_view(h);
   ph__place_agreed(h);
   ph__kick(h);
@@ -201,11 +201,11 @@ static void end_exchange(ph_hub *h, ph_member *m) {
   memset(m->buckets, 0, sizeof m->buckets);
 }
 
-static void drop_deferred_of(ph_hub *h, const ph_nodeent *n) {
+static void drop_deferred_of(ph_hub *h, const ph_member *m) {
   for (ph_list *l = h->deferred.next; l != &h->deferred;) {
     ph_deferred *d = PH_CONTAINER(l, ph_deferred, list);
     l = l->next;
-    if (d->from != n) continue;
+    if (d->from != m) continue;
     ph_list_remove(&d->list);
     ph_spec_unref(&h->specs, d->spec);
     ph_bytes_unref(h->env, d->meta);
@@ -217,7 +217,7 @@ static void drop_deferred_of(ph_hub *h, const ph_nodeent *n) {
 static void hub_gone(ph_hub *h, ph_member *m, bool left) {
   bool was = m->included;
   if (m->hello && !left) ph__gone_add(h, m->node);
-  drop_deferred_of(h, m->node);
+  drop_deferred_of(h, m);
   if (m->hello) h->hellos--;
   m->hello = m->included = m->snap_ok = m->rows_ok = m->ready = m->ready_sent = m->leaving = false;
   m->view = 0;

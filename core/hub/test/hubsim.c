@@ -23,12 +23,22 @@ static ph_run kid_run(ph_sys *s, ph_proc *p) {
   return PH_RUN_WAIT;
 }
 
+/* SIM_ID=n: tells of that child */
+static void trace(const hs_node *n, int id, const char *what) {
+  const char *wanted = getenv("SIM_ID");
+  if (wanted && atoi(wanted) == id)
+    fprintf(stderr, "%10.3f ms %s: c%d %s\n", (double)ph_memnet_now(n->s->net) / 1e6, n->name, id,
+            what);
+}
+
 static void kid_ended(ph_sys *s, ph_proc *p, ph_bytes *reason) {
   kid *k = p->data;
   (void)s;
   (void)reason;
+  trace(k->n, k->id, "ended");
   k->n->s->live[k->n->host][k->id]--;
   k->n->s->runs[k->id]--;
+  k->n->s->running--;
   ph_free(k->n->node.env, k);
 }
 
@@ -46,6 +56,8 @@ static ph_pid kid_new(hs_node *n, int id, bool deaf) {
   p->trap_exit = deaf;
   hs *s = n->s;
   s->live[n->host][id]++;
+  s->running++;
+  trace(n, id, "runs");
   s->starts[id]++;
   if (++s->runs[id] > s->most[id]) s->most[id] = s->runs[id];
   return p->pid;
@@ -457,17 +469,16 @@ static bool rows_right(hs *s, ph_hub *h, int *count) {
 }
 
 bool hs_quiet(hs *s, void *arg) {
-  int rows = -1, running = 0;
+  int rows = -1;
   uint64_t top = 0;
   if (!hs_formed(s, arg)) return false;
-  for (int i = 0; i < HS_IDS; i++) running += (int)s->runs[i];
   for (int i = 0; i < s->count; i++) {
     ph_hub *h = s->n[i].up ? s->n[i].hub : NULL;
     int n;
     if (!h) continue;
     if (rows >= 0 && h->top != top) return false;
     top = h->top;
-    if (!rows_right(s, h, &n) || n != running || facts_of(h) != n) return false;
+    if (!rows_right(s, h, &n) || n != s->running || facts_of(h) != n) return false;
     if (h->starting || h->moving || !ph_list_empty(&h->ops)) return false;
     rows = n;
   }
@@ -531,11 +542,13 @@ int hs_known(hs *s, int node) {
 static void op_done(void *ctx, ph_op *op) {
   hs_op *o = ctx;
   o->done = true;
+  o->t[1] = ph_memnet_now(o->s->net);
   for (size_t i = 0; i < ph_op_count(op); i++) {
     ph_op_row r;
     ph_op_row_get(op, i, &r);
     assert_int_not_equal(r.status, PH_ROW_WAITS);
     o->ok[i] = r.status == PH_ROW_DONE ? 1 : 2;
+    o->err[i] = (int8_t)r.err;
     if (r.status == PH_ROW_ERROR)
       o->failed++;
     else
@@ -561,7 +574,13 @@ static ph_op *make_op(ph_hub *h, ph_op_kind kind, int from, int n, ph_spec *spec
 
 static int submit(hs *s, int node, hs_op *o, ph_op_kind kind, int from, int n, ph_spec *spec) {
   ph_hub *h = s->n[node].hub;
-  *o = (hs_op){.s = s, .node = node, .from = from, .n = n, .ok = calloc(1, (size_t)n + 1)};
+  *o = (hs_op){.s = s,
+               .node = node,
+               .from = from,
+               .n = n,
+               .ok = calloc(1, (size_t)n + 1),
+               .err = calloc(1, (size_t)n + 1),
+               .t = {ph_memnet_now(s->net)}};
   o->op = make_op(h, kind, from, n, spec);
   return o->op ? ph_op_submit(o->op, &hs_options, op_done, o) : PH_ENOMEM;
 }
@@ -629,7 +648,9 @@ void hs_op_end(hs_op *o) {
   if (o->op) ph_op_free(o->op);
   o->op = NULL;
   free(o->ok);
+  free(o->err);
   o->ok = NULL;
+  o->err = NULL;
 }
 
 void hs_kill_child(hs *s, int id, const char *reason) {

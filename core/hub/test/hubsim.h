@@ -60,6 +60,7 @@ typedef struct hs {
   uint32_t runs[HS_IDS];          /* over all nodes, now */
   uint32_t most[HS_IDS];          /* the most at one time since hs_mark */
   uint32_t starts[HS_IDS];        /* since the beginning */
+  int running;                    /* processes, over all */
 } hs;
 
 void hs_init(hs *s, uint64_t seed);
@@ -95,7 +96,9 @@ typedef struct hs_op {
   bool done;
   int started, stopped, failed; /* counted when done */
   int from, n;
-  uint8_t *ok; /* per id: 1 in started (or stopped), 2 in errors */
+  uint8_t *ok;   /* per id: 1 in started (or stopped), 2 in errors */
+  int8_t *err;   /* per id: the PH_E* code of one in errors */
+  uint64_t t[2]; /* ns: submitted, done */
 } hs_op;
 int hs_start(hs *s, int node, hs_op *o, int from, int n, const char *fn, const char *restart);
 int hs_stop(hs *s, int node, hs_op *o, int from, int n);
