@@ -54,7 +54,7 @@ static bool table_remove(ph_table *t, uint64_t hash, const void *item) {
   if (!t->slots) return false;
   const size_t mask = t->mask;
   size_t hole = hash & mask;
-  while (t->slots[hole].item != item) {
+  while (t->slots[hole].item != item || t->slots[hole].hash != hash) {
     if (!t->slots[hole].item) return false;
     hole = (hole + 1) & mask;
   }

@@ -43,7 +43,8 @@ static inline size_t ph_index_count(const ph_index *ix) {
 void *ph_index_find(const ph_index *ix, uint64_t hash, ph_index_eq eq, const void *key);
 /* adds an item that is not in the index; after a failure nothing has changed */
 int ph_index_put(ph_index *ix, uint64_t hash, void *item) PH_MUST_CHECK;
-/* removes exactly this pointer; false when it is not there. Never fails for lack of memory. */
+/* Removes exactly this pointer, put with this hash; false when it is not there. Never fails for
+ * lack of memory. */
 bool ph_index_remove(ph_index *ix, uint64_t hash, const void *item);
 
 /* Iteration in no particular order. Between first and last call the index must not be changed.

@@ -128,6 +128,29 @@ static void agrees_with_a_model_under_collisions(void **state) {
   for (uint64_t seed = 1; seed <= 4; seed++) run_waves(seed, grouped_hash, ITEMS, 20000, false);
 }
 
+/* an item that changes its key is put with the new hash before it is removed with the old one */
+static void an_item_may_be_there_under_two_hashes(void **state) {
+  (void)state;
+  for (uint64_t a = 0; a < 16; a++)
+    for (uint64_t b = 0; b < 16; b++) {
+      te t;
+      ph_index ix;
+      item it = {.key = 1};
+      if (a == b) continue;
+      te_init(&t, 1);
+      ph_index_init(&ix, &t.env);
+      assert_int_equal(ph_index_put(&ix, a, &it), 0);
+      assert_int_equal(ph_index_put(&ix, b, &it), 0);
+      assert_true(ph_index_remove(&ix, a, &it));
+      assert_null(ph_index_find(&ix, a, same_key, &it.key));
+      assert_ptr_equal(ph_index_find(&ix, b, same_key, &it.key), &it);
+      assert_false(ph_index_remove(&ix, a, &it));
+      assert_true(ph_index_remove(&ix, b, &it));
+      ph_index_deinit(&ix);
+      TE_END(&t);
+    }
+}
+
 static void stays_usable_without_memory(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 8; seed++) run_waves(seed, good_hash, ITEMS, 20000, true);
@@ -219,6 +242,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(agrees_with_a_model),
       cmocka_unit_test(agrees_with_a_model_under_collisions),
+      cmocka_unit_test(an_item_may_be_there_under_two_hashes),
       cmocka_unit_test(stays_usable_without_memory),
       cmocka_unit_test(fills_up_when_it_cannot_grow),
       cmocka_unit_test(no_operation_is_linear),
