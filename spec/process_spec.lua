@@ -438,6 +438,35 @@ describe("process.kill", function()
     assert.same({ "DOWN", ref, pid, "killed" }, process.receive(1000))
   end))
 
+  it("of oneself has come when it returns, whatever is in between", inside(function()
+    local me, reached = process.self(), {}
+    local function in_pcall(reason) pcall(process.kill, process.self(), reason) end
+    local function in_coroutine(reason) coroutine.wrap(in_pcall)(reason) end
+    local function in_sort(reason)
+      pcall(table.sort, { 2, 1 }, function() process.kill(process.self(), reason) end)
+    end
+    for name, way in pairs { pcall = in_pcall, coroutine = in_coroutine, sort = in_sort } do
+      for asked, reason in pairs { kill = "killed", normal = "normal", other = "other" } do
+        local pid, ref = process.spawn_monitor(function()
+          local _ <close> = setmetatable({}, { __close = function()
+            coroutine.wrap(function() process.send(me, "closed") end)()
+          end })
+          way(asked)
+          if name ~= "sort" then reached[#reached + 1] = name end
+        end)
+        assert.equal("closed", process.receive(1000))
+        assert.same({ "DOWN", ref, pid, reason }, process.receive(1000))
+      end
+    end
+    assert.same({}, reached)
+    local pid, ref = process.spawn_monitor(function()
+      process.trap_exit(true)
+      process.kill(process.self(), "kept")
+      process.exit { process.receive(0)[3] }
+    end)
+    assert.same({ "DOWN", ref, pid, { "kept" } }, process.receive(1000))
+  end))
+
   it("with normal does nothing to who does not trap", inside(function()
     local pid = process.spawn(function() process.receive() end)
     process.kill(pid)

@@ -64,6 +64,7 @@ void ph_exit(ph_proc *p, ph_bytes *reason) {
   ph_bytes_ref(reason); /* it may be p->killed, or the behaviour's */
   ph_index_remove(&s->procs, ph_hash64(serial), p);
   if (s->current == p) s->current = NULL;
+  p->running = 0;
   p->bh->ended(s, p, reason);
   ph__names_end(p); /* before the owner, who may start another that takes the names */
   if (p->on_exit) p->on_exit(p, p->owner, reason);

@@ -130,6 +130,8 @@ static int process_kill(lua_State *L) {
   if (!reason) return lph_error(L, err, "%s", path);
   err = ph_signal(ctx->sys, lph_self(ctx), pid, reason, true);
   ph_bytes_unref(ctx->env, reason);
+  /* a signal to itself has come when this returns: as after exit, nothing else runs */
+  if (err >= 0 && pid == lph_self(ctx) && lph_exiting(ctx)) return lph_yield_exit(L);
   return result(L, err);
 }
 

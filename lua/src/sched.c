@@ -103,7 +103,9 @@ void lph_close(lph_task *t) {
 
 bool lph_exiting(lph_ctx *ctx) {
   lph_task *t = ctx->cur;
-  return t->proc ? t->proc->exit_reason != NULL : t->exit_reason != NULL;
+  if (!t->proc) return t->exit_reason != NULL;
+  const ph_proc *p = t->proc->p;
+  return t->proc->exit_reason || (p && p->running && p->killed);
 }
 
 int lph_yield_exit(lua_State *L) {
@@ -213,10 +215,10 @@ void lph_proc_free(lph_proc *lp) {
   if (lp != &ctx->main_proc) ph_free(ctx->env, lp);
 }
 
-/* Ends the process of its own accord; takes the reference to reason. */
+/* Ends the process of its own accord, unless a signal was first; takes the reference to reason. */
 ph_run lph_end(lph_proc *lp, ph_bytes *reason) {
   const ph_env *env = lp->ctx->env;
-  ph_exit(lp->p, reason);
+  ph_exit(lp->p, lp->p->killed ? lp->p->killed : reason);
   ph_bytes_unref(env, reason);
   return PH_RUN_WAIT;
 }
