@@ -100,11 +100,11 @@ typedef struct ph_fact {
   ph_row *row;
   struct ph_member *owner;
   ph_list in_owner;
-  ph_list dirty; /* own facts: in hub->dirty_facts until the flush */
   ph_number num;
   uint64_t serial; /* of the pid; 0: none */
   uint32_t gen;    /* snapshot generation that last named it */
   uint8_t state;
+  ph_list dirty; /* own: in hub->dirty_facts until the flush. Others have no memory for it. */
 } ph_fact;
 
 struct ph_row {
@@ -198,12 +198,15 @@ typedef struct ph_child {
   ph_timer timer; /* backoff, or the end of the shutdown time */
   ph_spec *spec;
   ph_proc *proc;
-  uint64_t token, started_at, window_at;
+  union {
+    uint64_t token; /* STARTING */
+    uint64_t fence; /* HOLDING: until every member has acknowledged this flush */
+  };
+  uint64_t started_at, window_at;
   uint32_t restarts, backoffs;
   uint8_t state;
   bool unwanted;    /* STARTING: to be stopped as soon as it has started */
   bool moving;      /* HOLDING, STOPPING: it goes to another node */
-  uint64_t fence;   /* HOLDING: until every member has acknowledged this flush */
   bool ran;         /* it has run here, or before */
   ph_bytes *reason; /* FAILED: why */
 } ph_child;

@@ -218,11 +218,12 @@ int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t 
                  uint64_t serial, ph_fact **out) {
   ph_fact *f = ph__fact_find(r, owner);
   if (!f) {
-    f = ph_zalloc(h->env, sizeof *f);
+    bool own = owner == &h->self;
+    f = ph_zalloc(h->env, own ? sizeof *f : offsetof(ph_fact, dirty));
     if (!f) return PH_ENOMEM;
     f->row = r;
     f->owner = owner;
-    ph_list_init(&f->dirty);
+    if (own) ph_list_init(&f->dirty);
     ph_list_push(&owner->facts, &f->in_owner);
     f->next = r->facts;
     r->facts = f;
@@ -242,9 +243,11 @@ void ph__fact_drop(ph_hub *h, ph_fact *f) {
   ph_fact **at = &r->facts;
   while (*at != f) at = &(*at)->next;
   *at = f->next;
-  if (f->owner == &h->self) ph__sync_fact_unlinked(h, f);
+  if (f->owner == &h->self) {
+    ph__sync_fact_unlinked(h, f);
+    ph_list_remove(&f->dirty);
+  }
   ph_list_remove(&f->in_owner);
-  ph_list_remove(&f->dirty);
   ph_free(h->env, f);
   home_check(h, r);
   ph__row_dirty(h, r); /* place releases the row when nothing is left */

@@ -22,12 +22,14 @@ ph_link *ph__link_find(ph_proc *p, ph_pid other) {
   return l && l->self != p ? l->twin : l;
 }
 
-static ph_link *record(ph_proc *p, ph_pid other) {
-  ph_link *l = ph_alloc(p->sys->env, sizeof *l);
+static ph_link *record(ph_proc *p, ph_pid other, bool remote) {
+  ph_link *l = ph_alloc(p->sys->env, remote ? sizeof *l : offsetof(ph_link, node));
   if (!l) return NULL;
-  *l = (ph_link){.self = p, .other = other};
+  l->self = p;
+  l->twin = NULL;
+  l->other = other;
   ph_list_init(&l->proc);
-  ph_list_init(&l->node);
+  if (remote) ph_list_init(&l->node);
   return l;
 }
 
@@ -35,7 +37,7 @@ static ph_link *record(ph_proc *p, ph_pid other) {
 int ph__link_add(ph_proc *p, ph_pid other, ph_nodeent *e, ph_link **out) {
   ph_sys *s = p->sys;
   ph_proc *q = e ? NULL : ph_proc_find(s, other);
-  ph_link *l = record(p, other), *twin = q ? record(q, p->pid) : NULL;
+  ph_link *l = record(p, other, !q), *twin = q ? record(q, p->pid, false) : NULL;
   if (!l || (q && !twin) || ph_index_put(&s->links, link_hash(s, p->pid, other), l)) {
     ph_free(s->env, l);
     ph_free(s->env, twin);
@@ -58,7 +60,7 @@ void ph__link_remove(ph_link *l, bool free_it) {
   uint64_t hash = link_hash(s, l->self->pid, l->other);
   if (!ph_index_remove(&s->links, hash, l) && l->twin) ph_index_remove(&s->links, hash, l->twin);
   ph_list_remove(&l->proc);
-  ph_list_remove(&l->node);
+  if (!l->twin) ph_list_remove(&l->node);
   if (free_it) ph_free(s->env, l);
 }
 

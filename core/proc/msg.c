@@ -25,7 +25,8 @@ ph_msg *ph_msg_host(ph_sys *s, ph_class cls, uint64_t host) {
 
 ph_msg *ph__msg_notice(ph_sys *s, void *mem, ph_class cls, ph_pid from, ph_ref ref,
                        ph_bytes *reason) {
-  _Static_assert(sizeof(ph_link) >= sizeof(ph_msg), "a link's record becomes its EXIT message");
+  _Static_assert(offsetof(ph_link, node) >= sizeof(ph_msg),
+                 "a link's record becomes its EXIT message");
   _Static_assert(sizeof(ph_refobj) >= sizeof(ph_msg), "a monitor's becomes its DOWN message");
   ph_msg *m = mem ? mem : ph_alloc(s->env, sizeof *m);
   if (!m) return NULL;

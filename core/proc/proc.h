@@ -145,10 +145,10 @@ typedef struct ph_proc {
 
 typedef struct ph_link {
   ph_list proc; /* in ph_proc.links */
-  ph_list node; /* in ph_nodeent.links when remote, else empty */
   ph_proc *self;
-  struct ph_link *twin; /* the other side's record when local */
+  struct ph_link *twin; /* the other side's record; NULL: the other side is remote */
   ph_pid other;
+  ph_list node; /* remote: in ph_nodeent.links. A local link has no memory for it. */
 } ph_link;
 
 /* What a ref stands for. */

@@ -262,7 +262,7 @@ static const char *state_of(lph_ctx *ctx, const ph_proc *p) {
 static size_t memory_of(const ph_proc *p) {
   size_t n = sizeof *p;
   for (const ph_msg *m = p->mailbox.head; m; m = m->next) n += sizeof *m + m->len;
-  for (const ph_list *l = p->links.next; l != &p->links; l = l->next) n += sizeof(ph_link);
+  for (const ph_list *l = p->links.next; l != &p->links; l = l->next) n += offsetof(ph_link, node);
   for (const ph_list *l = p->watching.next; l != &p->watching; l = l->next) n += sizeof(ph_refobj);
   return n;
 }
