@@ -216,7 +216,14 @@ local function drain(monitor)
   end
 end
 
+-- Another process runs under this node's name, and the cluster follows it: the hubs have ended already.
+local function replaced(name)
+  core.log("error", name .. " was replaced by another process of its name; it is no node any more")
+  core.spawn(function() node.stop() end)
+end
+
 core.node_events(function(event, name)
+  if event == "replaced" then return replaced(name) end
   for _, monitor in pairs(monitors) do
     table.insert(monitor.queue, { event, name })
     if not monitor.pid or not core.alive(monitor.pid) then

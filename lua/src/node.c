@@ -171,7 +171,7 @@ static int node_disconnect(lua_State *L) {
  */
 
 typedef struct event {
-  bool up;
+  const char *kind;
   const char *name;
   size_t n;
 } event;
@@ -179,7 +179,7 @@ typedef struct event {
 static int call_event(lua_State *L) {
   const event *e = lua_touserdata(L, 1);
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &event_key) != LUA_TFUNCTION) return 0;
-  lua_pushstring(L, e->up ? "nodeup" : "nodedown");
+  lua_pushstring(L, e->kind);
   lua_pushlstring(L, e->name, e->n);
   lua_call(L, 2, 0);
   return 0;
@@ -187,12 +187,22 @@ static int call_event(lua_State *L) {
 
 static void on_node(void *p, bool up, const char *name, size_t n) {
   lph_ctx *ctx = p;
-  event e = {up, name, n};
+  event e = {up ? "nodeup" : "nodedown", name, n};
   if (ctx->closing) return;
   (void)lph_protected(ctx, call_event, &e); /* a failure is logged */
 }
 
-/* node_events(fn): fn(event, name) for each, from the loop: it must not wait */
+static void on_replaced(void *p, uint64_t incarnation) {
+  lph_ctx *ctx = p;
+  const ph_nodeent *self = ph_sys_node_at(ctx->sys, PH_SELF);
+  event e = {"replaced", self->name, self->name_len};
+  (void)incarnation;
+  if (ctx->closing) return;
+  (void)lph_protected(ctx, call_event, &e);
+}
+
+/* node_events(fn): fn(event, name) for each nodeup and nodedown, and "replaced" when another
+ * process is known by this node's name, from the loop: it must not wait */
 static int node_events(lua_State *L) {
   lph_get(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -257,6 +267,8 @@ void lph_open_node(lph_ctx *ctx, lua_State *L) {
   lph_setfuncs(ctx, L, functions);
   ctx->node->on_node = on_node;
   ctx->node->on_node_ctx = ctx;
+  ctx->node->on_replaced = on_replaced;
+  ctx->node->on_replaced_ctx = ctx;
   ctx->node->on_connected = on_connected;
   ctx->node->on_connected_ctx = ctx;
 }
