@@ -362,6 +362,28 @@ describe("a hub", function()
       end)
     end))
 
+    it("starts all children again past its limit, if told to", function()
+      phub.run(function()
+        local h = assert(phub.start_link { hub_id = "all", dsup_limit_action = "restart_all", dsup_max_restarts = 2 })
+        assert(h:start_children(children.specs(5), { awaitable = true })):await()
+        local before = h:process_list "local"
+        local function crash(id)
+          local old = h:get_pid(id)
+          h:cast(id, "crash")
+          eventually(function() return h:get_pid(id) and h:get_pid(id) ~= old end)
+        end
+        for _ = 1, 2 do crash "c1" end
+        assert.equal(before.c2, h:get_pid "c2")
+        crash "c1"
+        eventually(function()
+          local now, n = h:process_list "local", 0
+          for id, pid in pairs(before) do n = n + (now[id] and now[id] ~= pid and 1 or 0) end
+          return n == 5
+        end)
+        assert(h:stop())
+      end)
+    end)
+
     it("links the children to itself", test(function()
       start { children.spec "a" }
       local pid = phub.get_pid(hub, "a")

@@ -203,18 +203,48 @@ void ph_hub_started(ph_hub *h, uint64_t token, ph_pid pid, ph_bytes *reason) {
 
 /* ---- Ends */
 
-/* within the budgets of the child and of its supervisor? */
-static bool may_restart(ph_hub *h, ph_child *c, uint64_t now) {
+/* within the budget of the child? */
+static bool is_quick(ph_child *c, uint64_t now) {
   if (now - c->window_at > PH_MS(QUICK_MS)) {
     c->window_at = now;
     c->restarts = 0;
   }
+  if (now - c->started_at > PH_MS(BACKOFF_MAX_MS)) c->backoffs = 0;
+  return ++c->restarts <= QUICK;
+}
+
+/* within that of the supervisor? */
+static bool in_budget(ph_hub *h, uint64_t now) {
   if (now - h->window_at > PH_MS(h->cfg.max_seconds * 1000)) {
     h->window_at = now;
     h->restarts = 0;
   }
-  if (now - c->started_at > PH_MS(BACKOFF_MAX_MS)) c->backoffs = 0;
-  return ++c->restarts <= QUICK && ++h->restarts <= h->cfg.max_restarts;
+  return ++h->restarts <= h->cfg.max_restarts;
+}
+
+/* dsup_limit_action = "restart_all": nothing waits alone; when the supervisor's budget is used up
+ * every child here is stopped, and placement starts it again, as it does any that nobody holds. */
+static void restart_all(ph_hub *h, ph_child *failed) {
+  ph_logf(h->env, PH_LOG_WARN,
+          "hub %s: more than %u restarts in its time, %.*s the last: all children here start again",
+          h->id, h->cfg.max_restarts, (int)failed->row->id_len, failed->row->id);
+  h->restarts = 0;
+  enqueue(failed);
+  for (ph_list *l = h->children.next, *next; l != &h->children; l = next) {
+    ph_child *c = PH_CONTAINER(l, ph_child, list);
+    next = l->next;
+    if (c->state == PH_CH_RUNNING) ph__child_stop(h, c);
+  }
+}
+
+static void restart(ph_hub *h, ph_child *c) {
+  uint64_t now = ph_now(h->env);
+  if (h->cfg.restart_all)
+    in_budget(h, now) ? enqueue(c) : restart_all(h, c);
+  else if (is_quick(c, now) && in_budget(h, now))
+    enqueue(c);
+  else
+    ph__child_backoff(h, c);
 }
 
 static void child_exit(ph_proc *p, void *owner, ph_bytes *reason) {
@@ -240,10 +270,7 @@ static void child_exit(ph_proc *p, void *owner, ph_bytes *reason) {
     gone(c);
     return;
   }
-  if (may_restart(h, c, ph_now(h->env)))
-    enqueue(c);
-  else
-    ph__child_backoff(h, c);
+  restart(h, c);
 }
 
 void ph__child_stop(ph_hub *h, ph_child *c) {
