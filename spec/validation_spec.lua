@@ -421,7 +421,6 @@ describe("validation:", function()
       await = { E("invalid_await_input", nil), E("invalid_await_input", "start_initiated"),
         E("invalid_await_input", {}), E("no_children", nil, { code = "no_children", message = "m" }) },
       child_spec = { R("#1 to 'child_spec' %(table expected, got nil", nil), R("table expected, got string", "h"),
-        K("invalid_config", "hub_id", {}), K("invalid_config", "colour", { hub_id = "w", colour = 1 }),
         G({ id = "w", start = { "phub", "start_link", { { hub_id = "w" } } }, type = "supervisor" },
           { hub_id = "w" }) },
       run = { R("#1 to 'run' %(function expected, got number", 1), R("function expected, got table", {}) },

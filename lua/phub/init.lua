@@ -58,12 +58,10 @@ function phub.stop(hub)
 end
 
 --- A child spec that makes a hub the child of a `phub.supervisor`.
----@param given table  as for `phub.start_link`; what is wrong with it is said now
----@return table? spec, table? err
+---@param given table  as for `phub.start_link`, which says what is wrong with it
+---@return table spec
 function phub.child_spec(given)
   if type(given) ~= "table" then schema.argerror(1, "child_spec", "table", given) end
-  local checked, err = config.check(given)
-  if not checked then return nil, err end
   local own = {}
   for key, value in next, given do own[key] = value end
   return { id = given.hub_id, start = { "phub", "start_link", { own } }, type = "supervisor" }
