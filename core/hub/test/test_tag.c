@@ -188,6 +188,37 @@ static void a_merge_shows_one_tag_a_child(void **state) {
   end(s);
 }
 
+/* two live starts of one id: the larger version shows, and when it ends the other one again */
+static void only_what_shows_is_found(void **state) {
+  (void)state;
+  hs *s = world(6, 1);
+  hs_node *n = &s->n[0];
+  ph_hub *h = n->hub;
+  ph_spec *spec = spec_of(n);
+  ph_bytes *red = metadata(n, "red", 3), *blue = metadata(n, "blue", 4);
+  ph_row *r = ph__row_get(h, "c0", 2, ph_ring_hash("c0", 2));
+  assert_non_null(r);
+  ph_intent in = {.spec = spec, .confirmed = true};
+  for (uint64_t i = 1; i <= 3; i++) { /* 2 is the smallest, 3 the largest */
+    in.num.counter = i;
+    in.hlc = i == 2 ? 10 : 10 + i;
+    in.meta = i == 3 ? blue : red;
+    assert_int_equal(ph__intent_add(h, r, &in), 1);
+    assert_int_equal(tagged(s, 0, "red", 3), i < 3);
+    assert_int_equal(tagged(s, 0, "blue", 4), i == 3);
+  }
+  for (uint64_t i = 3; i >= 1; i--) {
+    ph_number num = {.counter = i == 2 ? 1 : i == 1 ? 2 : 3};
+    assert_int_equal(ph__ended_add(h, r, num, false), 1);
+    assert_int_equal(tagged(s, 0, "red", 3), i > 1);
+    assert_int_equal(tagged(s, 0, "blue", 4), 0);
+  }
+  ph_bytes_unref(h->env, red);
+  ph_bytes_unref(h->env, blue);
+  ph_spec_unref(&h->specs, spec);
+  end(s);
+}
+
 static void a_tag_is_any_string(void **state) {
   (void)state;
   hs *s = world(4, 2);
@@ -238,6 +269,7 @@ int main(void) {
       cmocka_unit_test(every_node_finds_the_children_of_a_tag),
       cmocka_unit_test(stops_and_moves_keep_the_index_right),
       cmocka_unit_test(a_merge_shows_one_tag_a_child),
+      cmocka_unit_test(only_what_shows_is_found),
       cmocka_unit_test(a_tag_is_any_string),
       cmocka_unit_test(lack_of_memory_leaves_index_and_registry_alike),
   };
