@@ -169,10 +169,11 @@ static bool hook_work(void *ctx) {
          (rt->leaving && !rt->left_seen && atomic_load(&rt->left));
 }
 
-/* asked on any thread, while Lua runs */
+/* asked on any thread, while Lua runs: frames of either direction wait, or whoever steps */
 static bool hook_waits(void *ctx) {
   ph_rt *rt = ctx;
-  return ph_handoff_pending(&rt->inbox) || atomic_load(&rt->no_wait);
+  return ph_handoff_pending(&rt->inbox) || ph_handoff_pending(&rt->outbox) ||
+         atomic_load(&rt->no_wait);
 }
 
 /* ---- the interpreter's side -------------------------------------------------------------------

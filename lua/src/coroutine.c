@@ -55,7 +55,7 @@ int lph_close_chain(lph_ctx *ctx, lua_State *co, lua_State *from) {
   if (inner && lua_status(inner) == LUA_YIELD) {
     lph_level level;
     lph_level_enter(ctx, &level, inner, co);
-    if (lph_close_chain(ctx, inner, co) != LUA_OK) lph_log_error(ctx, inner, -1, 0);
+    if (lph_close_chain(ctx, inner, co) != LUA_OK) lph_log_raised(ctx, inner);
     (void)lph_level_leave(ctx, &level);
   }
   return lph_closethread(co, from);

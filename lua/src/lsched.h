@@ -181,6 +181,7 @@ void lph_task_clear(lph_task *t);                    /* what its last wait left 
 /* The one place where phub resumes a coroutine. Never raises. */
 int lph_resume(lph_task *t, lua_State *from, int nargs, int *nres);
 void lph_close(lph_task *t); /* ends its coroutine where it stands; <close> variables run */
+void lph_log_raised(lph_ctx *ctx, lua_State *co); /* what they raised; it is taken from co */
 /* the error on the top of a coroutine that died outside its body's pcall, as lph_msgh does it */
 ph_bytes *lph_dead_reason(lph_task *t, int status);
 bool lph_exiting(lph_ctx *ctx);   /* what runs now has to end */
@@ -202,6 +203,7 @@ void lph_go_on(lph_task *t);
 
 /* preempt.c: levels are entered and left in pairs, around lua_resume and closes of coroutines */
 void lph_preempt_start(lph_ctx *ctx);
+lph_ctx *lph_of(lua_State *L); /* the context, for functions without the upvalue */
 void lph_task_enter(lph_task *t, lph_level *v, bool fixed);
 void lph_task_leave(lph_task *t, lph_level *v);
 void lph_task_thaw(lph_task *t); /* what was stopped with it goes on, or never will */

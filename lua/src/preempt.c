@@ -57,6 +57,8 @@ static bool keep_user(lph_level *v) {
     if (v->counts || v->watched) return true;
     hook = NULL; /* a copy, in a coroutine made while it was armed */
   }
+  v->counts = 0;
+  v->watched = false;
   int mask = hook ? lua_gethookmask(v->L) : 0;
   if (mask & LUA_MASKCOUNT) return false;
   v->user = hook;
@@ -156,6 +158,7 @@ void lph_task_enter(lph_task *t, lph_level *v, bool fixed) {
   v->base = may ? v : NULL;
   v->fixed = fixed;
   v->stuck_cpu = v->watch_cpu = 0;
+  ctx->arming = false;
   lph_task_thaw(t);
   if (may && ctx->slices++ == 0) ph_rt_slice_begin(ctx->rt, ph_id_serial(t->self));
   push(ctx, v);
@@ -281,27 +284,78 @@ static void ended(lph_ctx *ctx, lph_level *v) {
   arm(ctx, v, 1);
 }
 
-static lph_ctx *context_of(lua_State *L) {
+lph_ctx *lph_of(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &context_key);
   lph_ctx *ctx = lua_touserdata(L, -1);
   lua_pop(L, 1);
   return ctx;
 }
 
+/* Where the user hooks lines, the hook for a line comes after that for a count, even if that has
+ * yielded; and what it calls would then yield too, inside the hook. Loops pass a line each time. */
+static int strikes_at(const lph_level *v) {
+  return v->user_mask & LUA_MASKLINE ? LUA_HOOKLINE : LUA_HOOKCOUNT;
+}
+
 static void on_hook(lua_State *L, lua_Debug *ar) {
-  lph_ctx *ctx = context_of(L);
+  lph_ctx *ctx = lph_of(L);
   lph_level *v = ctx->level;
   if (!v || v->L != L || !(v->counts || v->watched)) { /* a copy */
     lua_sethook(L, NULL, 0, 0);
     return;
   }
-  if (ar->event == LUA_HOOKCOUNT) {
-    struck(ctx, L, v, ar);
-    return;
-  }
-  int bit = ar->event == LUA_HOOKTAILCALL ? LUA_MASKCALL : 1 << ar->event;
+  int event = ar->event;
+  int bit = event == LUA_HOOKTAILCALL ? LUA_MASKCALL : 1 << event;
   if (v->user_mask & bit) v->user(L, ar);
-  if (ar->event == LUA_HOOKRET) ended(ctx, v);
+  if (event == LUA_HOOKRET)
+    ended(ctx, v);
+  else if (event == strikes_at(v) && v->counts)
+    struck(ctx, L, v, ar);
+}
+
+/* ---- debug.gethook and sethook -----------------------------------------------------------------
+ * They see and set the user's hook: phub's is out of the way while they run. */
+
+static lph_level *level_of(lph_ctx *ctx, lua_State *L) {
+  lph_level *v = ctx->level;
+  while (v && v->L != L) v = v->up;
+  return v;
+}
+
+static int without_hook(lua_State *L) {
+  lph_ctx *ctx = lua_touserdata(L, lua_upvalueindex(1));
+  lua_CFunction f = lua_tocfunction(L, lua_upvalueindex(2));
+  lph_level *v = level_of(ctx, lua_isthread(L, 1) ? lua_tothread(L, 1) : L);
+  ctx->arming = true; /* an error leaves it so, until the next resume of a task */
+  if (v && (v->counts || v->watched)) lua_sethook(v->L, v->user, v->user_mask, v->user_count);
+  int n = f(L);
+  ctx->arming = false;
+  if (!v || !(v->counts || v->watched)) return n;
+  int counts = v->counts;
+  bool watched = v->watched;
+  if (watched) watch(ctx, v);
+  if (counts) arm(ctx, v, counts);
+  return n;
+}
+
+static void wrap(lph_ctx *ctx, lua_State *L, const char *name) {
+  lua_pushlightuserdata(L, ctx);
+  lua_getfield(L, -2, name);
+  if (lua_iscfunction(L, -1) && !lua_getupvalue(L, -1, 1)) {
+    lua_pushcclosure(L, without_hook, 2);
+    lua_setfield(L, -2, name);
+  }
+}
+
+static void open_debug(lph_ctx *ctx, lua_State *L) {
+  int top = lua_gettop(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  if (lua_getfield(L, -1, "debug") == LUA_TTABLE) {
+    wrap(ctx, L, "gethook");
+    lua_settop(L, top + 2);
+    wrap(ctx, L, "sethook");
+  }
+  lua_settop(L, top);
 }
 
 /* ---- For the rest of the binding --------------------------------------------------------------
@@ -315,7 +369,7 @@ void lph_lose_slice(lph_ctx *ctx, lua_State *L) {
 }
 
 static bool is_unyieldable(lua_State *L, int idx) {
-  lph_ctx *ctx = context_of(L);
+  lph_ctx *ctx = lph_of(L);
   if (!lua_istable(L, idx) || !lua_getmetatable(L, idx)) return false;
   bool yes = lua_topointer(L, -1) == ctx->kinds[LPH_KIND_ERROR];
   lua_pop(L, 1);
@@ -353,6 +407,7 @@ void lph_open_preempt(lph_ctx *ctx, lua_State *L) {
   lph_setfuncs(ctx, L, functions);
   lua_pushlightuserdata(L, ctx);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &context_key);
+  open_debug(ctx, L);
 }
 
 void lph_preempt_start(lph_ctx *ctx) {

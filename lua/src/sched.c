@@ -82,6 +82,18 @@ int lph_resume(lph_task *t, lua_State *from, int nargs, int *nres) {
   return status;
 }
 
+static int log_raised(lua_State *L) {
+  lua_State *co = lua_touserdata(L, 1);
+  lua_xmove(co, L, 1);
+  const char *text = luaL_tolstring(L, -1, NULL);
+  ph_logf(lph_of(L)->env, PH_LOG_ERROR, "an error in a <close> variable: %s", text);
+  return 0;
+}
+
+void lph_log_raised(lph_ctx *ctx, lua_State *co) {
+  if (lua_gettop(co)) (void)lph_protected(ctx, log_raised, co);
+}
+
 void lph_close(lph_task *t) {
   lph_ctx *ctx = t->ctx;
   ph_wait_cancel(&t->w);
@@ -94,7 +106,7 @@ void lph_close(lph_task *t) {
     ctx->cur = t;
     lph_task_enter(t, &level, true);
     if (lph_close_chain(ctx, t->L, lph_resumer(ctx)) != LUA_OK && before == LUA_YIELD)
-      lph_log_error(ctx, t->L, -1, 0); /* raised by a <close> variable */
+      lph_log_raised(ctx, t->L);
     lph_task_leave(t, &level);
     ctx->cur = cur;
   }
@@ -277,7 +289,10 @@ static void plain_ended(ph_sys *s, ph_proc *p, ph_bytes *reason) {
   (void)s;
   lph_proc *lp = p->data;
   if (lp == lp->ctx->run_proc) lph_run_over(lp, NULL, 0, reason);
-  if (lp == lp->ctx->leaver) lp->ctx->leaver = NULL;
+  if (lp == lp->ctx->leaver) {
+    lp->ctx->leaver = NULL;
+    lph_main_woken(lp->ctx);
+  }
   lph_proc_free(lp);
 }
 

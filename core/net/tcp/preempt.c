@@ -30,7 +30,7 @@ enum {
   PROGRESS_US = 50, /* CPU time since the last tick, below which the thread rather waits */
   ALONE_MS = 100,   /* how often a slice that nobody waits for is looked into */
   AGAIN_MS = 100,   /* CPU time after which a signal counts as lost */
-  HOPELESS_MS = 5000
+  HOPELESS_MS = 2000
 };
 
 /* The slice that this thread is in. In the thread's static block: a handler on a thread that has
