@@ -324,6 +324,7 @@ static const ph_fact *next_instance(const ph_hub *h, const ph_row *r, const char
 }
 
 bool ph_row_instance(ph_hub *h, const ph_row *r, size_t i, ph_pid *pid, const ph_nodeent **node) {
+  if (i > 0 && (!r->facts || !r->facts->next)) return false; /* most have one at most */
   const ph_fact *f = next_instance(h, r, NULL);
   while (f && i-- > 0) f = next_instance(h, r, f->owner->node->name);
   if (!f) return false;
