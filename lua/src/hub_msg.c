@@ -287,6 +287,7 @@ static int post_pid(lua_State *L, lph_ctx *ctx, ph_pid pid, ph_class cls, uint64
   m->by_id = true;
   err = ph_send(lph_sys(ctx), pid, m, false);
   if (!err) {
+    lph_sent(ctx, L, pid);
     lua_pushboolean(L, 1);
     return 1;
   }

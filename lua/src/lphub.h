@@ -156,6 +156,9 @@ int lph_wait_reply(lua_State *L, lph_task *t);
 ph_msg *lph_msg(lph_ctx *ctx, lua_State *L, int idx, ph_class cls, bool remote, char *path,
                 size_t path_size, int *err);
 ph_pid lph_self(lph_ctx *ctx); /* the process in whose name Lua code runs now */
+/* L has sent a message to that process: a sender never waits for one of its own node, but whoever
+ * is far ahead of it gives way soon. */
+void lph_sent(lph_ctx *ctx, lua_State *L, ph_pid pid);
 
 /* ---- Futures ----------------------------------------------------------------------------------
  */

@@ -58,6 +58,11 @@ static void give_way(lph_ctx *ctx, lua_State *L, const lph_dest *to) {
   if (p && p->mailbox.count >= LONG_MAILBOX) lph_lose_slice(ctx, L);
 }
 
+void lph_sent(lph_ctx *ctx, lua_State *L, ph_pid pid) {
+  lph_dest to = {.pid = pid, .remote = ph_id_node(pid) != PH_SELF};
+  if (++ctx->sent % LOOK_EACH == 0) give_way(ctx, L, &to);
+}
+
 /* stack: dest, message, -, [sender] */
 static int wait_for_way(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class cls,
                         uint64_t due) {

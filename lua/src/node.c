@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "lsched.h"
+#include "net/tcp/loop.h"
 
 static const char event_key = 0;
 
@@ -44,6 +45,7 @@ static int node_start(lua_State *L) {
   int rc = ph_rt_start(ctx->rt, &c);
   if (rc < 0) return lph_error(L, rc, NULL);
   ctx->max_message = c.max_message;
+  ph_loop_time_slice(ph_rt_loop(ctx->rt), field_ms(L, "time_slice"));
   rc = lph_signals(ctx);
   if (rc < 0) {
     ph_rt_node_end(ctx->rt);
