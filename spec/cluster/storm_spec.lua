@@ -1,4 +1,4 @@
--- Promise 2: nodes are killed, stopped, paused and added at random while children start and stop;
+-- Promise 2: nodes are killed, started again, stopped, paused and added at random while children start and stop;
 -- once it is quiet, what was answered is what runs, once, and all registries are equal.
 --
 -- PHUB_SPEC_SEED=n begins with that seed; the deeds of a failed round are printed with it.
@@ -137,15 +137,22 @@ function Storm:lose(how)
     node:stop(QUIET_MS)
   end
   self.lost = uv.hrtime()
+  return node
 end
 
-function Storm:add()
+-- One more node; with a name, that one's next incarnation.
+function Storm:add(name)
   if #self.c:live() >= MOST then return end
-  local awake = self:awake()
-  self.c.options.node = ("{ heartbeat_interval = 100, heartbeat_timeout = 1000, join = { %q } }")
-    :format(any(awake).address)
-  local node = self.c:add()
+  local config = ("{ heartbeat_interval = 100, heartbeat_timeout = 1000, join = { %q }, name = %s }")
+    :format(any(self:awake()).address, name and ("%q"):format(name))
+  local node = self.c:add { node = config }
+  node.name = name or node.name
   self:note("add %s", node.name)
+end
+
+function Storm:restart()
+  local node = self:lose "kill"
+  if node then self:add(node.name) end
 end
 
 function Storm:pause()
@@ -168,7 +175,7 @@ function Storm:wake(all)
   end
 end
 
-local DEEDS = { "start", "start", "start", "stop", "stop", "kill", "leave", "add", "add", "pause" }
+local DEEDS = { "start", "start", "start", "stop", "stop", "kill", "restart", "leave", "add", "add", "pause" }
 
 function Storm:step()
   local deed = any(DEEDS)
