@@ -96,26 +96,29 @@ typedef enum ph_fact_state {
 } ph_fact_state;
 
 typedef struct ph_fact {
-  struct ph_fact *next; /* of the row */
   ph_row *row;
-  struct ph_member *owner;
   ph_list in_owner;
+  ph_list dirty; /* own: in hub->dirty_facts until the flush */
   ph_number num;
-  uint64_t serial; /* of the pid; 0: none */
-  uint32_t gen;    /* snapshot generation that last named it */
+  uint32_t gen; /* snapshot generation that last named it */
   uint8_t state;
-  ph_list dirty; /* own: in hub->dirty_facts until the flush. Others have no memory for it. */
+  uint64_t serial; /* of the pid; 0: none */
+  struct ph_member *owner;
+  struct ph_fact *next; /* of the row */
 } ph_fact;
 
+/* What a read needs lies side by side, at the end: a cold row costs it one or two cache lines. */
 struct ph_row {
   uint64_t hash; /* ph_ring_hash(id) */
-  ph_intent *live;
-  ph_ended *ended;
-  ph_fact *facts;
+  ph_list bucket, dirty;
+  ph_list homeless;       /* in hub->homeless: live, and either nowhere or with two live intents */
   struct ph_child *child; /* local */
   struct ph_req *reqs;    /* local requests that wait for this row */
-  ph_list bucket, dirty;
-  ph_list homeless; /* in hub->homeless: live, and either nowhere or with two live intents */
+  ph_ended *ended;
+  ph_fact first; /* room for one of the facts: most rows have no more */
+  ph_fact *facts;
+  ph_intent *live;
+  bool first_used;
   uint16_t id_len;
   char id[];
 };

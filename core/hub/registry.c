@@ -214,16 +214,29 @@ ph_fact *ph__fact_find(ph_row *r, const ph_member *owner) {
   return f;
 }
 
+static ph_fact *fact_new(ph_hub *h, ph_row *r) {
+  if (r->first_used) return ph_zalloc(h->env, sizeof(ph_fact));
+  r->first_used = true;
+  memset(&r->first, 0, sizeof r->first);
+  return &r->first;
+}
+
+static void fact_free(ph_hub *h, ph_row *r, ph_fact *f) {
+  if (f == &r->first)
+    r->first_used = false;
+  else
+    ph_free(h->env, f);
+}
+
 int ph__fact_set(ph_hub *h, ph_row *r, ph_member *owner, ph_number num, uint8_t state,
                  uint64_t serial, ph_fact **out) {
   ph_fact *f = ph__fact_find(r, owner);
   if (!f) {
-    bool own = owner == &h->self;
-    f = ph_zalloc(h->env, own ? sizeof *f : offsetof(ph_fact, dirty));
+    f = fact_new(h, r);
     if (!f) return PH_ENOMEM;
     f->row = r;
     f->owner = owner;
-    if (own) ph_list_init(&f->dirty);
+    ph_list_init(&f->dirty);
     ph_list_push(&owner->facts, &f->in_owner);
     f->next = r->facts;
     r->facts = f;
@@ -248,7 +261,7 @@ void ph__fact_drop(ph_hub *h, ph_fact *f) {
     ph_list_remove(&f->dirty);
   }
   ph_list_remove(&f->in_owner);
-  ph_free(h->env, f);
+  fact_free(h, r, f);
   home_check(h, r);
   ph__row_dirty(h, r); /* place releases the row when nothing is left */
 }
@@ -324,7 +337,6 @@ static const ph_fact *next_instance(const ph_hub *h, const ph_row *r, const char
 }
 
 bool ph_row_instance(ph_hub *h, const ph_row *r, size_t i, ph_pid *pid, const ph_nodeent **node) {
-  if (i > 0 && (!r->facts || !r->facts->next)) return false; /* most have one at most */
   const ph_fact *f = next_instance(h, r, NULL);
   while (f && i-- > 0) f = next_instance(h, r, f->owner->node->name);
   if (!f) return false;
