@@ -124,6 +124,6 @@ describe("README.md", function()
         assert.is_truthy(io.open("doc/" .. target), page .. " links to " .. target)
       end
     end
-    assert.equal(7, pages)
+    assert.is_true(pages >= 7)
   end)
 end)

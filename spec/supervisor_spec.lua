@@ -19,12 +19,14 @@ local function soon(fn, ms)
   end
 end
 
--- What children do is written into one journal: "+a" a start, "-a shutdown" an end that ran terminate.
+-- What children do is written into one journal a test: "+a" a start, "-a shutdown" an end that ran terminate. A child
+-- that outlives its test writes into that one's.
 local journal = {}
+local journals = setmetatable({}, { __mode = "k" }) -- by the child's state
 
 local function said()
   local text = table.concat(journal, " ")
-  journal = {}
+  for i = #journal, 1, -1 do journal[i] = nil end
   return text
 end
 
@@ -34,6 +36,7 @@ function Child.init(args)
   process.trap_exit(true)
   journal[#journal + 1] = "+" .. args.id
   if args.refuse then return nil, args.refuse end
+  journals[args] = journal
   return args
 end
 
@@ -45,7 +48,8 @@ end
 
 function Child.terminate(state, reason)
   if type(reason) == "table" then reason = reason[1] end
-  journal[#journal + 1] = "-" .. state.id .. (reason == "shutdown" and "" or ":" .. reason)
+  local mine = journals[state]
+  mine[#mine + 1] = "-" .. state.id .. (reason == "shutdown" and "" or ":" .. reason)
   if state.slow then process.sleep(state.slow) end
 end
 
@@ -507,10 +511,11 @@ describe("supervisor.start_child", function()
     local over = {}
     for _, id in ipairs { "x", "y" } do
       process.spawn(function()
-        over[#over + 1] = assert(supervisor.start_child(sup, { id = id, start = { slow, { id = id } } }))
+        local pid = assert(supervisor.start_child(sup, { id = id, start = { slow, { id = id } } }))
+        over[#over + 1] = pid
       end)
     end
-    process.sleep(1)
+    soon(function() return #over == 2 end)
     assert.same({ specs = 2, active = 2, supervisors = 0, workers = 2 }, supervisor.count_children(sup))
     assert.equal("+x +y", said())
   end))
