@@ -4,6 +4,7 @@
 #   make demo [DIR=...]  the demo cluster           make lint    formatting and layer rules
 #   make env             LUA_PATH and LUA_CPATH     make install PREFIX= DESTDIR=
 #   make ctest specs     the two halves of test     make format  clang-format, in place
+#   make bench [N=1000]  measures; doc/bench.md
 #
 # What is missing on the machine is named, and installed with apt-get by root (.ci/deps).
 #
@@ -119,7 +120,7 @@ all: $(B)/phub/core.so
 
 GOALS := $(or $(MAKECMDGOALS),all)
 DEPS := $(sort $(if $(filter-out clean env format lint deps,$(GOALS)),build) \
-  $(if $(filter demo test ctest specs,$(GOALS)),run) \
+  $(if $(filter demo test ctest specs bench,$(GOALS)),run) $(if $(filter bench,$(GOALS)),bench) \
   $(if $(filter test ctest bench specs objects,$(GOALS)),test) $(if $(filter lint,$(GOALS)),build run lint) \
   $(if $(filter format,$(GOALS)),lint))
 deps:
@@ -197,9 +198,11 @@ test: all $(call test_bin,$(TEST_SRC))
 ctest: $(call test_bin,$(TESTS))
 	@$(RUN_TESTS) $^
 
-# Measuring programs: built, and named for whoever wants to run them.
-bench: $(call test_bin,$(BENCH_SRC))
-	@printf '%s\n' $^
+# N: the largest number of children; ONLY: some of the sections, by name (spec/bench/main.lua)
+N ?= 100000
+ONLY ?=
+bench: all $(call test_bin,$(BENCH_SRC))
+	@$(IN_TREE) LUA='$(LUA)' N='$(N)' ONLY='$(ONLY)' BENCH_BIN='$(B)/test' $(LUA) spec/bench/main.lua
 
 # Specs: all, or SPEC=spec/hub_spec.lua
 specs: all

@@ -1,79 +1,43 @@
--- Awaited bulk starts and stops on one node, and reads of the registry.
---
---   eval "$(make env)"; lua5.4 spec/bench/start.lua [N...]       default: 10000 100000 1000000
-local phub = require "phub"
-local process = require "phub.process"
-local gen_server = require "phub.gen_server"
+-- Awaited starts and stops of many children at once.
+local measure = require "spec.bench.measure"
 
-local child = {}
-function child.init(args) return { args } end
-function child.handle_call(state) return state[1] end
-function child.start(args) return gen_server.start_link(child, args) end
-package.preload["bench.child"] = function() return child end
+local TIMES = 5
+local FROM, TO, AT_MOST = 10000, 100000, 30
 
-local READS = 1000000
-
-local function timed(fn)
-  local before = process.now()
-  local result = fn()
-  return (process.now() - before) / 1000, result
-end
-
-local function memory()
-  collectgarbage()
-  local rss = io.lines("/proc/self/statm")():match("^%d+ (%d+)")
-  return ("Lua %.0f MB, process %.0f MB"):format(collectgarbage("count") / 1024, rss * 4096 / 2 ^ 20)
-end
-
-local function specs(n)
-  local list = {}
-  for i = 1, n do
-    list[i] = { id = "child" .. i, start = { "bench.child", "start", { "x" } } }
-  end
-  return list
-end
-
-local function start_and_stop(hub, n)
-  local list, ids = specs(n), {}
-  for i = 1, n do ids[i] = list[i].id end
-  collectgarbage()
-  local options = { awaitable = true, timeout = math.huge, await_timeout = math.huge }
-  local called, future = timed(function() return assert(hub:start_children(list, options)) end)
-  local rest = timed(function()
-    local result = assert(future:await(math.huge))
-    assert(result.status == "ok" and #result.started == n)
-  end)
-  print(("start %8d: %6.2f s, %8.0f children/s (of it the call %.2f s)"):format(n, called + rest,
-    n / (called + rest), called))
-  print("       " .. memory())
-  local stopped = timed(function()
-    local r = assert(assert(hub:stop_children(ids, options)):await(math.huge))
-    assert(r.status == "ok" and #r.stopped == n)
-  end)
-  print(("stop  %8d: %6.2f s, %8.0f children/s"):format(n, stopped, n / stopped))
-end
-
-local function reads(hub)
-  assert(hub:start_children(specs(1000), { awaitable = true })):await()
-  local ids = {}
-  for i = 1, 1000 do ids[i] = "child" .. i end
-  for _, name in ipairs { "get_pid", "child_lookup" } do
-    local read = phub[name]
-    local seconds = timed(function()
-      for i = 1, READS do
-        if read(hub, ids[i % 1000 + 1]) == nil then error("not there") end
-      end
-    end)
-    print(("%-12s %10.0f calls/s"):format(name, READS / seconds))
+local function rows(b, nodes, n, rates)
+  local limit = { what = "pcall init", value = b.machine.init }
+  for _, m in ipairs { { "start", "awaited bulk start", rates.starts },
+      { "stop", "awaited bulk stop", rates.stops } } do
+    b:row { key = m[1], what = m[2], nodes = nodes, n = n, value = measure.median(m[3]), runs = m[3],
+      unit = "/s", limit = limit }
   end
 end
 
-local sizes = { table.unpack(arg) }
-if #sizes == 0 then sizes = { 10000, 100000, 1000000 } end
-phub.run(function()
-  local hub = assert(phub.start_link { hub_id = "bench" })
-  for _, n in ipairs(sizes) do
-    start_and_stop(hub, math.tointeger(n))
+-- How the requester's node answers others meanwhile.
+local function probed(b, c, n)
+  b:on(c[1], "probe.start")
+  b:on(c[1], "bulk.rates", n, 1)
+  local calls = b:on(c[1], "probe.stop")
+  b:row { key = "probe_start", what = "a call each ms meanwhile", nodes = #c, n = n, unit = "s",
+    value = calls.median, p99 = calls.p99, max = calls.max }
+end
+
+local function check_growth(b, nodes)
+  local small, large = b.report:find("start", nodes, FROM), b.report:find("start", nodes, TO)
+  if not small or not large then return end
+  local times = (TO / large.value) / (FROM / small.value)
+  b:check(("%d nodes: starting 10 times 10,000 children takes at most %d times as long"):format(nodes,
+    AT_MOST), times <= AT_MOST, ("%.1f times"):format(times))
+end
+
+return function(b)
+  for _, nodes in ipairs(b.nodes) do
+    for _, n in ipairs(b.sizes) do
+      local c = b:cluster(nodes)
+      rows(b, nodes, n, b:on(c[1], "bulk.rates", n, TIMES))
+      if n == b:at_most(FROM) then probed(b, c, n) end
+      c:stop()
+    end
+    check_growth(b, nodes)
   end
-  reads(hub)
-end)
+end

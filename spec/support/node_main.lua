@@ -8,7 +8,7 @@ local phub = require "phub"
 local process = require "phub.process"
 local values = require "spec.support.values"
 
-local POLL_MS = 2
+local POLL_MS = tonumber(os.getenv "SPEC_POLL_MS") or 2
 
 local function config(source)
   return assert(load("return " .. source))()
@@ -57,7 +57,9 @@ local function serve()
       input.text = rest
       line, rest = input.text:match("^([^\n]*)\n(.*)$")
     end
-    process.sleep(POLL_MS)
+    local ms = rawget(_G, "pause_ms") or POLL_MS
+    _G.pause_ms = nil
+    process.sleep(ms)
   end
 end
 
