@@ -19,12 +19,13 @@ local START = [[
       local specs = {}
       for i = 1, n do specs[i] = { id = "c" .. i, start = { "spec.support.census", "plain", { i } } } end
       collectgarbage()
-      local began = phub.process.now()
+      local began, cpu = phub.process.now(), os.clock()
       local result = assert(assert(hub:start_children(specs, options)):await())
       local took = phub.process.now() - began
+      cpu = (os.clock() - cpu) * 1000
       local here = 0
       for _ in pairs(hub:process_list "local") do here = here + 1 end
-      print(result.status, #result.started, here, took)
+      print(result.status, #result.started, here, took, cpu)
       io.stdout:flush()
       local ids = {}
       for i = 1, n do ids[i] = "c" .. i end
@@ -36,21 +37,21 @@ local START = [[
 describe("an awaited bulk start on one node", function()
   after_each(os_process.finish)
 
-  -- The shortest of a few, in ms.
+  -- The least of a few, in ms of the processor: whatever else runs on this machine.
   local function cost(p, n)
-    local best = math.huge
+    local time, least = math.huge, math.huge
     for _ = 1, BEST_OF do
       p:write(n .. "\n")
-      local status, started, here, took = p:expect("^(%a+)\t(%d+)\t(%d+)\t(%S+)$", 120000)
+      local status, started, here, took, cpu = p:expect("^(%a+)\t(%d+)\t(%d+)\t(%S+)\t(%S+)$", 120000)
       assert.same({ "ok", n, n }, { status, math.tointeger(started), math.tointeger(here) })
-      best = math.min(best, tonumber(took))
+      time, least = math.min(time, tonumber(took)), math.min(least, tonumber(cpu))
     end
     if FULL then
-      local rate = n / best * 1000
-      print(("  %7d: %7.1f ms, %.0f children/s"):format(n, best, rate))
+      local rate = n / least * 1000
+      print(("  %7d: %7.1f ms, of the processor %7.1f ms: %.0f children/s"):format(n, time, least, rate))
       assert.is_true(rate >= RATE, ("%.0f children/s"):format(rate))
     end
-    return best
+    return least
   end
 
   it("of " .. BIG .. " costs at most " .. MOST .. " times one of " .. SMALL, function()
