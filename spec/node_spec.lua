@@ -242,6 +242,10 @@ describe("node.connect and disconnect", function()
     assert.is_true(c[1]:eval([[ return phub.node.connect(...) ]], c[2].address))
     c:settle()
     assert.is_true(c[1]:eval([[ return phub.node.connect(...) ]], c[2].name))
+    for _, bad in ipairs { "x", -1 } do
+      assert.matches("bad argument #2 to 'connect'", c[1]:eval([[
+        return select(2, pcall(phub.node.connect, ...)) ]], c[2].name, bad))
+    end
     assert.is_true(c[1]:eval([[ return phub.node.disconnect(...) ]], c[2].name))
     eventually(function()
       return #c[1]:eval [[ return phub.node.list() ]] == 0 and #c[2]:eval [[ return phub.node.list() ]] == 0
@@ -278,6 +282,20 @@ describe("a dead node", function()
     end)
     c[2]:kill()
     assert.same({ "noconnection", "DOWN", true, "noconnection" }, answer())
+    c:stop()
+  end)
+end)
+
+describe("a node that is started again", function()
+  it("on another port is found by its name", function()
+    local c = cluster.start(2, { hub = false, join = false })
+    local name, address = c[2].name, c[2].address
+    assert.is_true(c[1]:eval([[ return phub.node.connect(...) ]], address))
+    c[2]:kill()
+    eventually(function() return #c[1]:sees() == 0 end)
+    local again = c:add { node = ("{ name = %q }"):format(name) }
+    assert.not_equal(address, again.address)
+    eventually(function() return c[1]:sees()[1] == name end, 5000)
     c:stop()
   end)
 end)

@@ -124,6 +124,15 @@ static bool is_dying(const ph__target *t, int err) {
   return (t->why & PH__LOST) && t->node && t->node->peer && t->fails <= DYING_TRIES;
 }
 
+/* A node that was started anew often has another port, which its name leads to on this host. */
+static bool look_up_name(ph__target *t) {
+  if (!(t->why & PH__LOST) || !t->node || memchr(t->text, '@', t->text_len)) return false;
+  t->by_name = true;
+  t->due = t->c->seen;
+  ph__want(t->c, t->due);
+  return true;
+}
+
 static void log_failure(ph__target *t, int err) {
   ph_cluster *c = t->c;
   bool lasting = err == PH_ECONFLICT || err == PH_EVERSION;
@@ -153,6 +162,13 @@ void ph__target_failed(ph__target *t, int err) {
     return;
   }
   t->by_address = false;
+  if (t->by_name) { /* what its address answered has been dealt with */
+    t->by_name = false;
+    if (ph_list_empty(&t->requests)) {
+      wait_longer(t, err == PH_ENOTFOUND ? PH_EREFUSED : err);
+      return;
+    }
+  }
   t->fails++;
   log_failure(t, err);
   answer_all(t, err == PH_ECLOSED || err == PH_EIO ? PH_EREFUSED : err, NULL, 0);
@@ -165,7 +181,7 @@ void ph__target_failed(ph__target *t, int err) {
   } else if (is_dying(t, err)) {
     t->due = c->seen + (PH_MS(DYING_DELAY) << (t->fails - 1));
     ph__want(c, t->due);
-  } else {
+  } else if (!look_up_name(t)) {
     wait_longer(t, err);
   }
 }
@@ -248,7 +264,7 @@ static void dial(ph__target *t) {
   l->due = c->seen + wait + c->interval; /* the transport keeps the time; this is but a net */
   t->link = l;
   t->due = PH_NEVER;
-  const char *text = t->by_address ? t->node->address : t->text;
+  const char *text = t->by_address ? t->node->address : t->by_name ? t->node->name : t->text;
   ph_conn *conn = NULL;
   int err = c->t->ops->dial(c->t, text, wait / PH_MS(1), l, &conn);
   if (err < 0) {
@@ -278,6 +294,7 @@ void ph__target_scan(ph_cluster *c, uint64_t now) {
     next = e->next;
     ph__target *t = PH_CONTAINER(e, ph__target, in_all);
     if (t->by_address && (!t->node || !t->node->address)) t->by_address = false;
+    if (t->by_name && !t->node) t->by_name = false;
     if (t->why & PH__USER) expire_requests(t, now);
     if (!t->dead && !t->link && now >= t->due) dial(t);
     if (!t->dead && !t->link) ph__want(c, t->due);

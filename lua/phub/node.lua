@@ -191,6 +191,10 @@ function node.connect(where, timeout)
   if not core.node_started() then return not_started() end
   local expected = target(where)
   if expected then return nil, core.error("invalid_argument", expected) end
+  if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
+    error(("bad argument #2 to 'connect' (milliseconds expected, a number of at least 0, got %s)"):format(
+      type(timeout) == "number" and timeout or type(timeout)), 2)
+  end
   return core.node_connect(where, timeout)
 end
 
