@@ -180,7 +180,7 @@ struct ph__target {
   int why;
   bool dead, warned;
   bool by_address; /* the name was not found on this host: dials the node's last address */
-  bool by_name;    /* lost, and not at its address: a node of that name may be elsewhere on this host */
+  bool by_name;    /* lost, not at its address: perhaps elsewhere on this host, by its name */
   ph__node *node;  /* whom it leads to, if known */
   ph__link *link;  /* the dial or handshake under way */
   uint64_t due;
