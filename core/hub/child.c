@@ -166,6 +166,15 @@ static void failed(ph_hub *h, ph_child *c, ph_bytes *reason) {
 
 static void child_exit(ph_proc *p, void *owner, ph_bytes *reason);
 
+/* Why the process that a start function gave is not its child, owned; p: NULL when it is dead. */
+static ph_bytes *refusal(ph_hub *h, const ph_proc *p, ph_bytes *reason) {
+  if (reason) return ph_bytes_ref(reason);
+  if (!p) return ph_bytes_ref(ph_reason_get(h->sys, PH_REASON_NOPROC));
+  const char *code = ph_err_code(PH_EBADRESULT);
+  ph_bytes *r = ph_reason_str(h->sys, code, strlen(code));
+  return r ? r : ph_bytes_ref(ph_reason_get(h->sys, PH_REASON_NOMEM));
+}
+
 void ph_hub_started(ph_hub *h, uint64_t token, ph_pid pid, ph_bytes *reason) {
   ph_child *c = ph_index_find(&h->tokens, ph_hash64(token), by_token, &token);
   if (!c) {
@@ -176,10 +185,8 @@ void ph_hub_started(ph_hub *h, uint64_t token, ph_pid pid, ph_bytes *reason) {
   h->starting--;
   ph__kick(h); /* there is room for the next one */
   ph_proc *p = pid ? ph_proc_find(h->sys, pid) : NULL;
-  if (p && p->on_exit) p = NULL; /* it is a child already */
-  if (!p) {
-    ph_bytes *why =
-        reason ? ph_bytes_ref(reason) : ph_bytes_ref(ph_reason_get(h->sys, PH_REASON_NOPROC));
+  if (!p || p->on_exit || p == h->proc) { /* dead, a child already, or the children's supervisor */
+    ph_bytes *why = refusal(h, p, reason);
     if (c->unwanted)
       gone(c);
     else

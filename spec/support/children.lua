@@ -51,6 +51,21 @@ function children.start(args)
   return gen_server.start_link(children, args or {})
 end
 
+--- The pid of what has ended already; of the hub's own supervisor; of one process for all.
+function children.dead()
+  local pid = process.spawn(function() end)
+  while process.alive(pid) do process.sleep(1) end
+  return pid
+end
+
+function children.supervisor() return process.self() end
+
+local common
+function children.common()
+  if not (common and process.alive(common)) then common = process.spawn(process.receive) end
+  return common
+end
+
 --- One whose start takes a while.
 function children.slow(ms, args)
   process.sleep(ms)
