@@ -13,17 +13,31 @@
 
 enum { SLICE = 2048, MOVES = 1000 };
 
-/* two live starts of one id, after a cut: the larger version holds once it is confirmed, or once
- * nobody is left who could withdraw it */
-static void resolve(ph_hub *h, ph_row *r) {
-  ph_intent *in = r->live;
+/* Is it confirmed? If that is not known here, its requester is asked. */
+static bool confirmed(ph_hub *h, ph_row *r, const ph_intent *in, bool *asked) {
+  if (in->confirmed) return true;
   ph_member *requester = ph__member(h, h->sys->nodes[in->num.node]);
-  if (!in->confirmed && requester) {
-    ph__unsure_send(h, requester, r, in->num);
-    return;
+  if (requester) ph__unsure_send(h, requester, r, in->num);
+  if (requester) *asked = true;
+  return false;
+}
+
+/* Two live starts of one id, after a cut: the larger version holds once it is confirmed. If its
+ * requester, who alone can confirm or withdraw it, is out of view, another one that is confirmed
+ * holds: it can not be withdrawn any more. */
+static void resolve(ph_hub *h, ph_row *r) {
+  bool asked = false;
+  const ph_intent *holds = r->live;
+  while (holds && !confirmed(h, r, holds, &asked)) {
+    if (asked) return; /* its answer may be there already, and have changed the row */
+    holds = holds->next;
   }
-  while (r->live->next) {
-    ph_number num = r->live->next->num;
+  if (!holds) return;
+  ph_number keep = holds->num;
+  for (ph_intent *in = r->live, *next; in; in = next) {
+    ph_number num = in->num;
+    next = in->next;
+    if (ph_number_eq(num, keep)) continue;
     if (ph__ended_add(h, r, num, false) < 0) {
       ph__oom(h);
       return;
