@@ -13,31 +13,22 @@
 
 enum { SLICE = 2048, MOVES = 1000 };
 
-/* Is it confirmed? If that is not known here, its requester is asked. */
-static bool confirmed(ph_hub *h, ph_row *r, const ph_intent *in, bool *asked) {
-  if (in->confirmed) return true;
-  ph_member *requester = ph__member(h, h->sys->nodes[in->num.node]);
-  if (requester) ph__unsure_send(h, requester, r, in->num);
-  if (requester) *asked = true;
-  return false;
-}
-
-/* Two live starts of one id, after a cut: the larger version holds once it is confirmed. If its
- * requester, who alone can confirm or withdraw it, is out of view, another one that is confirmed
- * holds: it can not be withdrawn any more. */
+/* Two live starts of one id, after a cut: the larger version holds once it is confirmed. Its
+ * requester alone can say so, or withdraw it; while that is out of view both stay (others may be
+ * deciding elsewhere, and must come to the same), unless another incarnation has taken its place.
+ */
 static void resolve(ph_hub *h, ph_row *r) {
-  bool asked = false;
-  const ph_intent *holds = r->live;
-  while (holds && !confirmed(h, r, holds, &asked)) {
-    if (asked) return; /* its answer may be there already, and have changed the row */
-    holds = holds->next;
+  const ph_intent *in = r->live;
+  const ph_nodeent *by = h->sys->nodes[in->num.node];
+  ph_member *requester = ph__member(h, by);
+  if (!in->confirmed && requester) {
+    ph__unsure_send(h, requester, r, in->num);
+    return;
   }
-  if (!holds) return;
-  ph_number keep = holds->num;
-  for (ph_intent *in = r->live, *next; in; in = next) {
-    ph_number num = in->num;
-    next = in->next;
-    if (ph_number_eq(num, keep)) continue;
+  const ph_nodeent *now = ph_sys_node_named(h->sys, by->name, by->name_len);
+  if (!in->confirmed && !(now && now->incarnation > by->incarnation)) return;
+  while (r->live->next) {
+    ph_number num = r->live->next->num;
     if (ph__ended_add(h, r, num, false) < 0) {
       ph__oom(h);
       return;

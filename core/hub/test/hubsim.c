@@ -460,7 +460,7 @@ static bool rows_right(hs *s, ph_hub *h, int *count) {
     int host = atoi(first->node->name + 1);
     ++*count;
     if (s->runs[id] != 1 || s->live[host][id] != 1) return false;
-    if (r->live->next) return false;
+    if (r->live->next && ph__member(h, h->sys->nodes[r->live->num.node])) return false;
     if (!r->facts || r->facts->next || r->facts->state != PH_FACT_RUNNING ||
         r->facts->owner != first)
       return false;
