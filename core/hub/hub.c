@@ -194,6 +194,7 @@ static void tick(ph_timer *t) {
   ph_hub *h = PH_CONTAINER(t, ph_hub, tick);
   arm(h, t, ph_due(h->env, h->cfg.sync_interval));
   ph__sync_tick(h);
+  ph__place_homeless(h); /* a question or an answer may have been lost */
   ph__kick(h);
 }
 

@@ -324,7 +324,7 @@ struct ph_hub {
   ph_list gone; /* ph_gone: incarnations that went down without leaving */
   ph_ring ring;
   uint64_t view;   /* hash of the view acted on */
-  bool agreed;     /* every member of it has said the same */
+  bool agreed;     /* every member of it has said the same, and all that it has is here */
   bool greeted;    /* all nodes in view know of it */
   bool settled;    /* it has first synchronised, or found nobody */
   bool ring_stale; /* could not be made anew for lack of memory */

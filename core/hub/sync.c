@@ -86,7 +86,7 @@ void ph__view_check(ph_hub *h) {
   bool agreed = h->settled && !h->ring_stale;
   for (ph_list *l = h->members.next; agreed && l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
-    if (m->included && m->view != h->view) agreed = false;
+    if (m->included && (m->view != h->view || !m->snap_ok || !m->rows_ok)) agreed = false;
   }
   if (agreed == h->agreed) return;
   h->agreed = agreed;
@@ -139,7 +139,10 @@ static void include_check(ph_hub *h) {
     }
     if (!m->included && m->snap_ok && m->rows_ok && m->ready) m->included = changed = true;
   }
-  if (changed) ph__view_changed(h);
+  if (changed)
+    ph__view_changed(h);
+  else
+    ph__view_check(h);
   meeting_check(h);
 }
 
@@ -255,8 +258,8 @@ void ph__sync_link_reset(ph_hub *h, ph_nodeent *n) {
   m->snap_ok = m->rows_ok = m->ready = m->ready_sent = false;
   end_exchange(h, m);
   ph__barrier_lost(h, m);
+  ph__view_check(h); /* until all that it has is here again */
   hello(h, m, true);
-  ph__ops_view(h);
   ph__route_view(h);
   ph__surveys_again(h);
   ph__held_run(h);
