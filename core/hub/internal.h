@@ -3,7 +3,7 @@
  * writes running facts, and the flush at the end of a turn tells the others.
  *
  * Invariants
- *  - row->live is sorted by version, largest first; no number in it is in row->ended.
+ *  - row->live is sorted (ph__row_compare), largest first; no number in it is in row->ended.
  *  - digest covers live intents and the tombstones that are kept; others travel with the rows of
  * buckets that differ, and all of them to whoever is greeted.
  *  - a member in `view` (included) has given us all its facts and rows, and said that it has all of
@@ -54,7 +54,7 @@ static inline bool ph_number_eq(ph_number a, ph_number b) {
 }
 
 typedef struct ph_intent {
-  struct ph_intent *next; /* a smaller version */
+  struct ph_intent *next; /* a smaller one */
   ph_number num;
   uint64_t hlc;
   uint32_t writer; /* node index */

@@ -13,20 +13,16 @@
 
 enum { SLICE = 2048, MOVES = 1000 };
 
-/* Two live starts of one id, after a cut: the larger version holds once it is confirmed. Its
- * requester alone can say so, or withdraw it; while that is out of view both stay (others may be
- * deciding elsewhere, and must come to the same), unless another incarnation has taken its place.
- */
+/* Two live starts of one id, after a cut: the larger one holds once it is confirmed. Its requester
+ * alone can say so, or withdraw it; while that is out of view, or gone for good, both stay:
+ * somebody not in view may know that it was withdrawn. */
 static void resolve(ph_hub *h, ph_row *r) {
   const ph_intent *in = r->live;
-  const ph_nodeent *by = h->sys->nodes[in->num.node];
-  ph_member *requester = ph__member(h, by);
-  if (!in->confirmed && requester) {
-    ph__unsure_send(h, requester, r, in->num);
+  if (!in->confirmed) {
+    ph_member *requester = ph__member(h, h->sys->nodes[in->num.node]);
+    if (requester) ph__unsure_send(h, requester, r, in->num);
     return;
   }
-  const ph_nodeent *now = ph_sys_node_named(h->sys, by->name, by->name_len);
-  if (!in->confirmed && !(now && now->incarnation > by->incarnation)) return;
   while (r->live->next) {
     ph_number num = r->live->next->num;
     if (ph__ended_add(h, r, num, false) < 0) {

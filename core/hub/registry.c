@@ -86,21 +86,29 @@ static void digest_flip(ph_hub *h, const ph_row *r, const ph_intent *in) {
   ph__digest_flip(h, r, intent_hash(h, r, in));
 }
 
+static int by_node(const ph_hub *h, uint32_t a, uint32_t b) {
+  if (a == b) return 0;
+  const ph_nodeent *x = h->sys->nodes[a], *y = h->sys->nodes[b];
+  int c = strcmp(x->name, y->name);
+  return c ? c : (x->incarnation > y->incarnation) - (x->incarnation < y->incarnation);
+}
+
+static int by_number(uint64_t a, uint64_t b) {
+  return (a > b) - (a < b);
+}
+
+/* Of one start, by version. Of two, by their numbers, which two arbiters in two views give no other
+ * order: so whoever decides which of them stays comes to the same. Proposals stand behind all
+ * others. */
 int ph__row_compare(const ph_hub *h, const ph_intent *a, const ph_intent *b) {
-  if (a->hlc != b->hlc) return a->hlc < b->hlc ? -1 : 1;
-  if (a->writer != b->writer) {
-    const ph_nodeent *x = h->sys->nodes[a->writer], *y = h->sys->nodes[b->writer];
-    int c = strcmp(x->name, y->name);
-    if (c) return c;
-    if (x->incarnation != y->incarnation) return x->incarnation < y->incarnation ? -1 : 1;
+  int c;
+  if (ph_number_eq(a->num, b->num)) {
+    c = by_number(a->hlc, b->hlc);
+    return c ? c : by_node(h, a->writer, b->writer);
   }
-  if (a->num.node != b->num.node) {
-    const ph_nodeent *x = h->sys->nodes[a->num.node], *y = h->sys->nodes[b->num.node];
-    int c = strcmp(x->name, y->name);
-    if (c) return c;
-    if (x->incarnation != y->incarnation) return x->incarnation < y->incarnation ? -1 : 1;
-  }
-  return (a->num.counter > b->num.counter) - (a->num.counter < b->num.counter);
+  c = (a->hlc != 0) - (b->hlc != 0);
+  if (!c) c = by_number(a->num.counter, b->num.counter);
+  return c ? c : by_node(h, a->num.node, b->num.node);
 }
 
 static ph_intent *intent_new(ph_hub *h, ph_row *r, const ph_intent *from) {
