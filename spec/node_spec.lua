@@ -286,6 +286,19 @@ describe("a dead node", function()
   end)
 end)
 
+describe("a node that listens on all interfaces", function()
+  it("is found where it says, at the port that it really has", function()
+    local c = cluster.start(1, { hub = false, join = false })
+    for i, listen in ipairs { "0.0.0.0:0", "[::]:0" } do
+      local advertise = ({ "localhost:0", "[::1]:0" })[i]
+      local b = c:add { node = ("{ listen = %q, advertise = %q }"):format(listen, advertise) }
+      assert.is_true(c[1]:eval([[ return phub.node.connect(...) ]], b.name))
+    end
+    c:settle() -- the second hears of the third by its address alone
+    c:stop()
+  end)
+end)
+
 describe("a node that is started again", function()
   it("on another port is found by its name", function()
     local c = cluster.start(2, { hub = false, join = false })

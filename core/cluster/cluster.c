@@ -1,5 +1,6 @@
 #include "cluster/cluster.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cluster/internal.h"
@@ -42,15 +43,28 @@ static int config_copy(ph_cluster *c, const ph_cluster_config *cfg) {
   return 0;
 }
 
+/* What others are told: port 0 is the one listened on. */
+static int set_advertised(ph_cluster *c, const char *wish) {
+  char text[PH_MAX_ADDRESS + 8];
+  size_t n = wish ? strlen(wish) : 0;
+  if (n > 2 && n <= PH_MAX_ADDRESS && strcmp(wish + n - 2, ":0") == 0) {
+    const char *port = strrchr(c->address, ':');
+    snprintf(text, sizeof text, "%.*s%s", (int)n - 2, wish, port ? port : ":0");
+    wish = text;
+  }
+  if (!wish) wish = c->address;
+  n = strlen(wish);
+  if (!ph__address_valid(wish, n)) return PH_EINVAL;
+  c->advertise = ph_strndup(&c->env, wish, n);
+  return c->advertise ? 0 : PH_ENOMEM;
+}
+
 static int open_ears(ph_cluster *c, const ph_cluster_config *cfg) {
   ph__link_events(c);
   int err = c->t->ops->listen(c->t, cfg->listen, c->address, sizeof c->address);
   if (err < 0) return err;
   c->listening = true;
-  const char *advertise = cfg->advertise ? cfg->advertise : c->address;
-  if (!ph__address_valid(advertise, strlen(advertise))) return PH_EINVAL;
-  c->advertise = ph_strndup(&c->env, advertise, strlen(advertise));
-  if (!c->advertise) return PH_ENOMEM;
+  if ((err = set_advertised(c, cfg->advertise)) < 0) return err;
   err = c->t->ops->announce(c->t, c->name, c->advertise);
   c->announced = err >= 0;
   return err < 0 ? err : 0;

@@ -24,7 +24,7 @@ typedef struct ph_cluster_config {
   const char *name;      /* "short@host" */
   uint64_t incarnation;  /* max(wall ms, last used + 1) */
   const char *listen;    /* "host:port" */
-  const char *advertise; /* NULL: the address really listened on */
+  const char *advertise; /* NULL: the address really listened on; port 0: that one's */
   const void *cookie; /* may be empty only where the caller has checked that listen is loopback */
   size_t cookie_len;
   uint64_t heartbeat_interval, heartbeat_timeout; /* ms; timeout at least two intervals */
