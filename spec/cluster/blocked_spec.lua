@@ -160,4 +160,25 @@ describe("a Lua call that blocks a node for " .. BLOCK_MS / 1000 .. " s", functi
   it("drops none while a peer casts by id as fast as it may, either", function()
     flooded "id"
   end)
+
+  it("drops no link when it is a script that computes at its top level", function()
+    c[1]:eval(WATCH)
+    local p = os_process.lua([[
+      local phub = require "phub"
+      assert(phub.node.start { name = "script@127.0.0.1", cookie = "spec-cookie", join = { arg[1] },
+        heartbeat_interval = 200, heartbeat_timeout = 1600 })
+      local lost = 0
+      phub.node.monitor(function(event) if event == "nodedown" then lost = lost + 1 end end)
+      while #phub.node.list() < 3 do phub.process.sleep(5) end
+      local till = phub.process.now() + tonumber(arg[2])
+      repeat local x = 0 for i = 1, 1000 do x = x + i end until phub.process.now() >= till
+      phub.process.sleep(200)
+      print(lost, #phub.node.list())
+    ]], { args = { c[1].address, tostring(BLOCK_MS) } })
+    assert.equal("0\t3", p:line(BLOCK_MS + 20000))
+    assert.same({ "nodeup script@127.0.0.1" }, { c[1]:eval("return events")[1] })
+    assert.same({ code = 0 }, p:wait())
+    eventually(function() return #c[1]:sees() == 2 end)
+    assert.same({ "nodeup script@127.0.0.1", "nodedown script@127.0.0.1" }, c[1]:eval "return events")
+  end)
 end)

@@ -133,6 +133,7 @@ static const char *const work[] = {
     "  phub.process.sleep(2) end)",
 
     "local process, supervisor = phub.process, phub.supervisor\n"
+    "while phub.is_alive 'h' do phub.stop 'h' process.sleep(1) end\n" /* of a part that failed */
     "local function start() return process.spawn_link(process.receive) end\n"
     "local sup <close> = setmetatable({}, { __close = function(s)\n"
     "  if s[1] then process.kill(s[1], 'kill') end\n"
@@ -170,8 +171,12 @@ static void memory_may_run_out_at_any_point(void **state) {
       int rc = lua_pcall(L, 0, 0, 0);
       bool tripped = m.tripped;
       m.fail_in = 0;
+      char why[256] = "";
+      if (rc && lua_isstring(L, -1)) snprintf(why, sizeof why, "%s", lua_tostring(L, -1));
+      if (rc && !lua_isstring(L, -1) && !tripped && luaL_callmeta(L, -1, "__tostring"))
+        snprintf(why, sizeof why, "%s", lua_tostring(L, -1));
       lua_settop(L, 0);
-      if (rc && !tripped) fail_msg("part %zu failed without a cause", i);
+      if (rc && !tripped) fail_msg("part %zu: %s", i, why);
       if (luaL_dostring(L, check)) fail_msg("part %zu, n %ld: %s", i, n, lua_tostring(L, -1));
       lua_settop(L, 0);
       if (!tripped) break;
