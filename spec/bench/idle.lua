@@ -16,16 +16,31 @@ local function cpu_ns(pid)
   return sum
 end
 
+-- The inodes of a process's sockets. (ss could tell the process itself, but looks through all that run.)
+local function sockets(pid)
+  local inodes = {}
+  local fds = ("/proc/%d/fd"):format(pid)
+  local scan = assert(uv.fs_scandir(fds))
+  for fd in function() return (uv.fs_scandir_next(scan)) end do
+    local inode = (uv.fs_readlink(fds .. "/" .. fd) or ""):match "^socket:%[(%d+)%]$"
+    if inode then inodes[inode] = true end
+  end
+  return inodes
+end
+
 -- Bytes that each of these processes has sent over its TCP connections.
 local function sent(pids)
-  local result, out, errors = os_process.sh "ss -tinpOH"
+  local result, out, errors = os_process.sh("ss -tineOH", 60000)
   assert(result.code == 0, errors)
-  local by_pid = {}
+  local by_inode, by_pid = {}, {}
   for line in out:gmatch "[^\n]+" do
-    local pid, bytes = tonumber(line:match "pid=(%d+)"), tonumber(line:match "bytes_sent:(%d+)")
-    if pid and bytes then by_pid[pid] = (by_pid[pid] or 0) + bytes end
+    local inode, bytes = line:match "ino:(%d+)", line:match "bytes_sent:(%d+)"
+    if inode and bytes then by_inode[inode] = tonumber(bytes) end
   end
   for _, pid in ipairs(pids) do
+    for inode in pairs(sockets(pid)) do
+      if by_inode[inode] then by_pid[pid] = (by_pid[pid] or 0) + by_inode[inode] end
+    end
     assert(by_pid[pid], "ss shows no connection of a node")
   end
   return by_pid
