@@ -327,7 +327,7 @@ describe("preemption", function()
         until os.clock() > stop
       end, 60000)
       assert.equal("normal", reason)
-      assert(t.beats() > 10)
+      assert(t.beats() > 2) -- each stretch may take half a second before it is told from the next
       t.stop()
     end))
 

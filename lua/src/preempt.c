@@ -28,7 +28,7 @@
 #include "lsched.h"
 #include "net/tcp/loop.h"
 
-enum { LIMIT_MS = 1000, WATCH_MS = 50, RELENTLESS = 3, PATIENT = 256 };
+enum { LIMIT_MS = 1000, WATCH_MS = 500, RELENTLESS = 3, PATIENT = 256 };
 
 static const char context_key = 0;
 
