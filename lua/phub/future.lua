@@ -48,13 +48,21 @@ local function outcome(fut)
 end
 
 -- Wakes the waiters (refs of parked waits) and calls the watchers (functions of this module, that do
--- not wait).
+-- not wait). When memory runs out in between, whoever tries again goes on with the rest.
+local function tell(fut)
+  local waiters, watchers = fut.waiters, fut.watchers
+  for i = 1, waiters and #waiters or 0 do core.wake(waiters[i]) end
+  fut.waiters = nil
+  for i = 1, watchers and #watchers or 0 do
+    if watchers[i] then watchers[i](fut) end
+    watchers[i] = false -- told
+  end
+  fut.watchers = nil
+end
+
 local function done(fut, state)
   fut.state = state
-  local waiters, watchers = fut.waiters, fut.watchers
-  fut.waiters, fut.watchers = nil, nil
-  for _, ref in ipairs(waiters or {}) do core.wake(ref) end
-  for _, fn in ipairs(watchers or {}) do fn(fut) end
+  tell(fut)
   return true
 end
 
@@ -63,7 +71,7 @@ end
 ---@return boolean
 function Future:resolve(value)
   check(self, "resolve", 1)
-  if self.state then return false end
+  if self.state then return tell(self) or false end
   self.value = value
   return done(self, "resolved")
 end
@@ -74,7 +82,7 @@ end
 function Future:reject(err)
   check(self, "reject", 1)
   if err == nil then error("bad argument #1 to 'reject' (an error expected)", 2) end
-  if self.state then return false end
+  if self.state then return tell(self) or false end
   self.err = err
   return done(self, "rejected")
 end
@@ -255,7 +263,7 @@ end
 
 -- For the core: see lph_future_resolve.
 core.future_functions(future.new, function(fut, value, second)
-  if fut.state then return end
+  if fut.state then return tell(fut) end
   if value == nil and second ~= nil then
     fut:reject(second)
   elseif second == true and type(value) == "function" then

@@ -258,6 +258,7 @@ static int context_gc(lua_State *L) {
   ph_bytes_unref(ctx->env, ctx->taken);
   lph_slots_free(ctx);
   ph_free(ctx->env, ctx->connects);
+  ph_free(ctx->env, ctx->owed);
   ph_rt_free(ctx->rt); /* the processes' records go with it */
   ctx->rt = NULL;
   return 0;

@@ -16,13 +16,32 @@ static int future_functions(lua_State *L) {
   return 0;
 }
 
+/* Room to remember one more future that cannot be resolved at once. */
+static void reserve(lph_ctx *ctx, lua_State *L) {
+  if (ctx->futures < ctx->owed_cap) return;
+  uint32_t cap = ctx->owed_cap ? ctx->owed_cap * 2 : 16;
+  struct lph_owed *grown = ph_realloc(ctx->env, ctx->owed, cap * sizeof *grown);
+  if (!grown) luaL_error(L, "not enough memory");
+  ctx->owed = grown;
+  ctx->owed_cap = cap;
+}
+
 uint32_t lph_future_new(lph_ctx *ctx, lua_State *L) {
   luaL_checkstack(L, 4, NULL);
+  reserve(ctx, L);
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &new_key) != LUA_TFUNCTION)
     luaL_error(L, "phub.future is not loaded");
   lua_call(L, 0, 1);
   lua_pushvalue(L, -1);
-  return lph_slot_new(ctx, L);
+  uint32_t future = lph_slot_new(ctx, L);
+  ctx->futures++;
+  return future;
+}
+
+void lph_future_drop(lph_ctx *ctx, uint32_t future) {
+  if (!future) return;
+  lph_slot_drop(ctx, future);
+  ctx->futures--;
 }
 
 typedef struct settling {
@@ -45,11 +64,32 @@ static int settle(lua_State *L) {
   return 0;
 }
 
-int lph_future_resolve(lph_ctx *ctx, uint32_t future, lua_CFunction make, void *arg) {
+static int make_nomem(lua_State *L) {
+  return lph_error(L, PH_ENOMEM, NULL);
+}
+
+static bool resolve(lph_ctx *ctx, uint32_t future, lua_CFunction make, void *arg) {
   settling s = {ctx, future, make, arg};
-  int rc = ctx->closing ? 0 : lph_protected(ctx, settle, &s);
-  lph_slot_drop(ctx, future);
-  return rc;
+  if (!ctx->closing && lph_protected(ctx, settle, &s) == PH_ENOMEM) return false;
+  lph_future_drop(ctx, future);
+  return true;
+}
+
+void lph_future_resolve(lph_ctx *ctx, uint32_t future, lua_CFunction make, void *arg) {
+  if (resolve(ctx, future, make, arg)) return;
+  if (arg) make = make_nomem;
+  if (!resolve(ctx, future, make, NULL))
+    ctx->owed[ctx->owed_count++] = (struct lph_owed){future, make};
+}
+
+bool lph_futures_settle(lph_ctx *ctx) {
+  while (ctx->owed_count) {
+    struct lph_owed o = ctx->owed[--ctx->owed_count];
+    if (resolve(ctx, o.future, o.make, NULL)) continue;
+    ctx->owed[ctx->owed_count++] = o;
+    return false;
+  }
+  return true;
 }
 
 static const luaL_Reg functions[] = {{"future_functions", future_functions}, {NULL, NULL}};

@@ -207,7 +207,7 @@ static void hub_ended(lph_hub *hub) {
   size_t n = hub->waiting_count;
   hub->waiting = NULL;
   hub->waiting_count = 0;
-  for (size_t i = 0; i < n; i++) (void)!lph_future_resolve(ctx, waiting[i], make_true, NULL);
+  for (size_t i = 0; i < n; i++) lph_future_resolve(ctx, waiting[i], make_true, NULL);
   ph_free(lph_env(ctx), waiting);
   lph_slot_drop(ctx, slot);
 }

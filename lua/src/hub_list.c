@@ -221,7 +221,7 @@ static int make_answers(lua_State *L) {
 static void surveyed(ph_survey *s) {
   asking *a = PH_CONTAINER(s, asking, survey);
   lph_ctx *ctx = a->ctx;
-  if (!lph_closing(ctx)) (void)!lph_future_resolve(ctx, a->future, make_answers, s);
+  if (!lph_closing(ctx)) lph_future_resolve(ctx, a->future, make_answers, s);
   ph_survey_end(s);
   ph_free(lph_env(ctx), a);
 }
@@ -243,7 +243,7 @@ static int survey(lua_State *L) {
   }
   if (!err) return 1;
   ph_free(lph_env(ctx), a);
-  lph_slot_drop(ctx, future);
+  lph_future_drop(ctx, future);
   return lph_error(L, err, NULL);
 }
 

@@ -158,7 +158,7 @@ static int submit(lua_State *L, lph_hub *hub, guard *g, const lph_options *o, fo
   }
   int err = f ? begin(f, g, o) : PH_ENOMEM;
   if (err) {
-    lph_slot_drop(ctx, future);
+    lph_future_drop(ctx, future);
     if (f) flight_free(f);
     int n = refuse_submit(L, hub, g->op, err);
     guard_release(g);

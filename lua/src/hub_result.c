@@ -344,10 +344,10 @@ static int make_nomem(lua_State *L) {
 void lph_result_resolve(lph_ctx *ctx, uint32_t future, lph_result *r, int form) {
   holder from = {ctx, r};
   if (!r) {
-    (void)!lph_future_resolve(ctx, future, make_nomem, NULL);
+    lph_future_resolve(ctx, future, make_nomem, NULL);
     return;
   }
   r->form = form;
-  (void)!lph_future_resolve(ctx, future, make_future, &from);
+  lph_future_resolve(ctx, future, make_future, &from);
   lph_result_free(ctx, from.r);
 }

@@ -162,12 +162,14 @@ void lph_sent(lph_ctx *ctx, lua_State *L, ph_pid pid);
 
 /* ---- Futures ----------------------------------------------------------------------------------
  */
-/* Pushes a new phub.future and returns a slot that holds it for C [-0, +1]. Raises. */
+/* Pushes a new phub.future and returns a number that holds it for C [-0, +1]. Raises. */
 uint32_t lph_future_new(lph_ctx *ctx, lua_State *L);
+void lph_future_drop(lph_ctx *ctx, uint32_t future); /* will not be resolved; 0: none */
 /* Resolves it, from anywhere in the core: `make` is a Lua C function called with `arg` as light
  * userdata, inside lph_protected. It returns one value (the future's), or nil and an error (rejects
  * it); or a function and `true`: then each await calls that function for a table of its own. Drops
- * the slot. */
-int lph_future_resolve(lph_ctx *ctx, uint32_t future, lua_CFunction make, void *arg);
+ * the number. Without memory it is done as soon as there is some: by `make` if arg is NULL, else
+ * the future is rejected with PH_ENOMEM. */
+void lph_future_resolve(lph_ctx *ctx, uint32_t future, lua_CFunction make, void *arg);
 
 #endif

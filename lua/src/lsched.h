@@ -165,6 +165,11 @@ struct lph_ctx {
     ph_ref ref;
   } * connects;
   size_t nconnects, connects_cap;
+  struct lph_owed { /* futures that could not be resolved yet for want of memory */
+    uint32_t future;
+    lua_CFunction make;
+  } * owed;
+  uint32_t owed_count, owed_cap, futures; /* room for all that are open, `futures` of them */
   bool node_events;
 };
 
@@ -232,6 +237,8 @@ void lph_drop_foreign(ph_list *list);
 /* run.c */
 bool lph_drive_ends(lph_ctx *ctx); /* the program is about to end */
 void lph_drive_turn(lph_ctx *ctx);
+/* resolves the futures that there was no memory for; false: some are left */
+bool lph_futures_settle(lph_ctx *ctx);
 void lph_main_woken(lph_ctx *ctx); /* something that the driver looks at has changed */
 void lph_os_exit(lph_ctx *ctx, lua_State *L, int code); /* does not return */
 void lph_main_start(lph_ctx *ctx, lua_State *L);        /* the main chunk's process; raises */

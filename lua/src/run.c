@@ -146,7 +146,7 @@ static int core_leave_with(lua_State *L) {
 
 void lph_run_over(lph_proc *lp, lua_State *co, int n, ph_bytes *reason) {
   lph_ctx *ctx = lp->ctx;
-  if (!ctx->run_over) {
+  if (!ctx->run_over && !ctx->closing) {
     lua_State *L = ctx->driving;
     ctx->run_over = true;
     ctx->run_n = n;

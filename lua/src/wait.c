@@ -7,6 +7,8 @@
 
 #include "lsched.h"
 
+enum { OWED_MS = 10 }; /* between tries to resolve futures that there was no memory for */
+
 /* ---- Where nobody can wait ----------------------------------------------------------------------
  */
 
@@ -231,7 +233,8 @@ void lph_drop_foreign(ph_list *list) {
 void lph_drive(lph_ctx *ctx, lua_State *L, bool (*over)(lph_ctx *ctx, void *arg), void *arg) {
   ctx->driving = L;
   while (!lph_drive_ends(ctx) && (ctx->leaver || (!over(ctx, arg) && !ctx->main_ended))) {
-    ph_rt_step(ctx->rt, PH_NEVER);
+    bool owes = !lph_futures_settle(ctx);
+    ph_rt_step(ctx->rt, owes ? lph_due(ctx, OWED_MS) : PH_NEVER);
     lph_drive_turn(ctx);
   }
   ctx->driving = NULL;
@@ -242,6 +245,7 @@ void lph_main_turn(lph_ctx *ctx, lua_State *L) {
   if (L != ctx->main || ctx->driving || ctx->cur != &ctx->main_task) return;
   if (ph_now(ctx->env) - ctx->looked < PH_MS(1) || !main_may_wait(L)) return;
   ctx->driving = L;
+  (void)lph_futures_settle(ctx);
   ph_rt_step(ctx->rt, 0);
   lph_drive_turn(ctx);
   ctx->driving = NULL;

@@ -158,6 +158,7 @@ static const char *const work[] = {
 static const char check[] =
     "local process, gen_server = phub.process, phub.gen_server\n"
     "while process.receive(0) do end\n"
+    "while phub.is_alive 'h' do phub.stop 'h' end\n" /* until its supervisor gives up */
     "local r = phub.run(function()\n"
     "  local pid = assert(gen_server.start { init = function() return 1 end,\n"
     "    handle_call = function(s, m) process.sleep(0) return s + m end })\n"
