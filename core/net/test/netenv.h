@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,13 @@ static inline uint64_t ne_now(void *ctx) {
 static inline void ne_init(te *t) {
   te_init(t, 1);
   t->env.now = ne_now;
+}
+
+/* how much slower than usual this runs, by what runs it: under valgrind, say */
+static inline int ne_slower(void) {
+  const char *s = getenv("SPEC_SLOWER");
+  int n = s ? atoi(s) : 1;
+  return n > 0 ? n : 1;
 }
 
 /* entries of a directory: /proc/self/fd, /proc/self/task */

@@ -406,6 +406,7 @@ static void flushes_on_close(void **state) {
   assert_int_equal(getsockname(l, (struct sockaddr *)&sa, &n), 0);
   pid_t pid = fork();
   if (pid == 0) {
+    free(big);
     int fd = accept(l, NULL, NULL);
     usleep(50000);
     shutdown(fd, SHUT_WR); /* its end comes before it has taken all: it still reads */
