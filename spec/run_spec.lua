@@ -2,6 +2,7 @@
 local phub = require "phub"
 local process = require "phub.process"
 local os_process = require "spec.support.os_process"
+local SLOWER = require "spec.support.slower"
 
 -- A script that ends by itself; its result and output.
 local function script(code, options)
@@ -122,7 +123,7 @@ describe("a script", function()
         local start = process.now()
         local result, out, errors = script(code)
         assert.same({ code = case[2] }, result, ("case %d: %s\n%s%s"):format(i, code, out, errors))
-        assert.is_true(process.now() - start < 3000)
+        assert.is_true(process.now() - start < 3000 * SLOWER)
       end
     end
   end)

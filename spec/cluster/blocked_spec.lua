@@ -5,11 +5,13 @@ local cluster = require "spec.support.cluster"
 local eventually = require "spec.support.eventually"
 local os_process = require "spec.support.os_process"
 local tally = require "spec.support.tally"
+local SLOWER = require "spec.support.slower"
 
 local FULL = os.getenv "PHUB_SPEC_FULL"
 local BLOCK_MS = FULL and 20000 or 4000
 local NODE = not FULL and "{ heartbeat_interval = 200, heartbeat_timeout = 1600 }" or nil
-local GROWTH_MB = 64 -- the window of the link and what stands behind it, with room to spare
+-- The window of the link and what stands behind it, with room to spare; a sanitizer's own on top.
+local GROWTH_MB = 64 * SLOWER
 
 -- Each node keeps the events of its monitor.
 local WATCH = [[

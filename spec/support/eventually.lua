@@ -1,8 +1,10 @@
 -- Waiting for a condition instead of sleeping: `eventually(fn, ms)`.
 --
 -- Calls fn every few milliseconds until it answers something true, and returns that. Past the time
--- it raises, with fn's last answer or error. Output of OS processes is read meanwhile.
+-- it raises, with fn's last answer or error. Output of OS processes is read meanwhile. Times are
+-- longer where everything is slower (spec.support.slower).
 local uv = require "luv"
+local SLOWER = require "spec.support.slower"
 
 local STEP_MS = 5
 
@@ -10,7 +12,7 @@ local STEP_MS = 5
 ---@param ms? number  default 5000
 ---@return any  what fn answered
 local function eventually(fn, ms)
-  ms = ms or 5000
+  ms = (ms or 5000) * SLOWER
   local deadline = uv.hrtime() + ms * 1e6
   while true do
     local ok, value, detail = pcall(fn)
