@@ -4,17 +4,19 @@
 #   make demo [DIR=...]  the demo cluster           make lint    formatting and layer rules
 #   make env             LUA_PATH and LUA_CPATH     make install PREFIX= DESTDIR=
 #   make ctest specs     the two halves of test     make format  clang-format, in place
+#   make check           test under ASan and UBSan, TSan, valgrind (check-asan, -tsan, -valgrind)
 #   make bench [N=1000]  measures; doc/bench.md
 #
 # What is missing on the machine is named, and installed with apt-get by root (.ci/deps).
 #
 # Flavours: SAN=address (ASan and UBSan) or SAN=thread, CC=gcc or clang; each builds in a
-# directory of its own under build/.
+# directory of its own under build/. VALGRIND=1 runs the tests of a flavour without SAN under memcheck.
 
 ifeq ($(origin CC),default)
 CC := gcc
 endif
 SAN ?=
+VALGRIND ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 LUA ?= /usr/bin/lua5.4
@@ -112,7 +114,7 @@ SHELL := /bin/bash
 # V=1 shows whole commands.
 say = @$(if $(V),,echo '  $(1)  $(2)';)$(if $(V),set -x;)
 
-.PHONY: all objects demo test ctest bench specs lint format install env clean deps FORCE
+.PHONY: all objects demo test check check-asan check-tsan check-valgrind ctest bench specs lint format install env clean deps FORCE
 
 all: $(B)/phub/core.so
 
@@ -120,8 +122,9 @@ all: $(B)/phub/core.so
 
 GOALS := $(or $(MAKECMDGOALS),all)
 DEPS := $(sort $(if $(filter-out clean env format lint deps,$(GOALS)),build) \
-  $(if $(filter demo test ctest specs bench,$(GOALS)),run) $(if $(filter bench,$(GOALS)),bench) \
-  $(if $(filter test ctest bench specs objects,$(GOALS)),test) $(if $(filter lint,$(GOALS)),build run lint) \
+  $(if $(filter demo test ctest check% specs bench,$(GOALS)),run) $(if $(filter bench,$(GOALS)),bench) \
+  $(if $(filter test ctest check% bench specs objects,$(GOALS)),test) \
+  $(if $(VALGRIND)$(filter check check-valgrind,$(GOALS)),valgrind) $(if $(filter lint,$(GOALS)),build run lint) \
   $(if $(filter format,$(GOALS)),lint))
 deps:
 	@PHUB_DEPS='$(PHUB_DEPS)' CC='$(CC)' LUA='$(LUA)' LUA_INCDIR='$(LUA_INCDIR)' PKG_CONFIG='$(PKG_CONFIG)' .ci/deps $(DEPS)
@@ -182,12 +185,17 @@ $(call test_bin,$(1)): $(call obj,$(1)) $(call above,$(1)) $(call archives,$(cal
 endef
 $(foreach t,$(TEST_SRC) $(BENCH_SRC),$(eval $(call test_rule,$(t))))
 
+# see there
+SHIM := $(if $(filter thread,$(SAN)),$(B)/longjmp.so)
+$(B)/longjmp.so: .ci/longjmp.c $(B)/flags
+	@$(CC) -O2 -U_FORTIFY_SOURCE -fPIC -shared -o $@ $<
+
 # ---- running -------------------------------------------------------------------------------
 
 TREE_LUA = $(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua
 TREE_C = $(CURDIR)/$(B)/?.so
 IN_TREE = LUA_PATH='$(TREE_LUA);;' LUA_CPATH='$(TREE_C);;'
-RUN_TESTS = $(IN_TREE) CC='$(CC)' SAN='$(SAN)' LUA='$(LUA)' $(LUA) .ci/test.lua $(B)/log
+RUN_TESTS = $(IN_TREE) PRELOAD='$(addprefix $(CURDIR)/,$(SHIM))' VALGRIND='$(VALGRIND)' CC='$(CC)' SAN='$(SAN)' LUA='$(LUA)' $(LUA) .ci/test.lua $(B)/log
 SPECS := $(sort $(shell find spec -name '*_spec.lua' 2>/dev/null))
 # It measures how soon one process gives way to another, and ASan makes each longjmp of Lua's a dozen system
 # calls. core/net/test/test_preempt.c runs under it all the same.
@@ -196,12 +204,30 @@ SPECS := $(filter-out spec/preempt_spec.lua,$(SPECS))
 endif
 SPEC ?= $(SPECS)
 
-test: all $(call test_bin,$(TEST_SRC))
-	@$(RUN_TESTS) $(call test_bin,$(TEST_SRC)) $(SPECS)
+# RUN: some C tests and specs only
+RUN ?= $(TEST_SRC) $(SPECS)
+test: all $(SHIM) $(call test_bin,$(filter %.c,$(RUN)))
+	@$(RUN_TESTS) $(call test_bin,$(filter %.c,$(RUN))) $(filter %.lua,$(RUN))
+
+# The tests again under what finds misuse of memory and races. TSan: what has threads. Valgrind: what
+# runs on one node, so that no heartbeat is late; install and README compile and measure nothing.
+CLUSTER_SPECS := $(if $(SPECS),$(shell grep -l 'spec\.support\.cluster' $(SPECS)))
+TSAN_TESTS := $(filter core/base/test/test_handoff.c core/base/test/test_env.c core/net/% core/test/% \
+  lua/src/test/%,$(TEST_SRC))
+TSAN_SPECS := $(sort $(CLUSTER_SPECS) $(foreach s,future gen_server preempt process run, \
+  $(wildcard spec/$(s)_spec.lua)))
+VALGRIND_SPECS := $(filter-out $(CLUSTER_SPECS) spec/install_spec.lua spec/readme_spec.lua,$(SPECS))
+check: check-asan check-tsan check-valgrind
+check-asan:
+	@$(MAKE) --no-print-directory SAN=address test
+check-tsan:
+	@$(MAKE) --no-print-directory SAN=thread test RUN='$(TSAN_TESTS) $(TSAN_SPECS)'
+check-valgrind:
+	@$(MAKE) --no-print-directory VALGRIND=1 test RUN='$(TEST_SRC) $(VALGRIND_SPECS)'
 
 # C tests: all, or LAYER=base, or TEST=core/base/test/test_buf.c
-ctest: $(call test_bin,$(TESTS))
-	@$(RUN_TESTS) $^
+ctest: $(SHIM) $(call test_bin,$(TESTS))
+	@$(RUN_TESTS) $(call test_bin,$(TESTS))
 
 # N: the largest number of children; ONLY: some of the sections, by name (spec/bench/main.lua)
 N ?= 100000
@@ -210,7 +236,7 @@ bench: all $(call test_bin,$(BENCH_SRC))
 	@$(IN_TREE) LUA='$(LUA)' N='$(N)' ONLY='$(ONLY)' BENCH_BIN='$(B)/test' $(LUA) spec/bench/main.lua
 
 # Specs: all, or SPEC=spec/hub_spec.lua
-specs: all
+specs: all $(SHIM)
 	@$(RUN_TESTS) $(SPEC)
 
 # DIR: the folder whose files are counted

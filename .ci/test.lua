@@ -1,4 +1,5 @@
--- Runs C test programs and spec files one by one and closes with the line `N passed, N failed`.
+-- Runs C test programs and spec files, JOBS at a time (default: a core each), and closes with the
+-- line `N passed, N failed`.
 --
 --   lua5.4 .ci/test.lua LOGDIR FILE...        a *_spec.lua goes to busted, anything else is run
 --
@@ -9,14 +10,17 @@
 --
 -- Each gets SPEC_TIMEOUT seconds (180); a file may ask for more with a line `-- timeout: 400`.
 -- SAN=address or SAN=thread: core.so of that flavour is loaded into the stock interpreter, with the
--- compiler's runtime preloaded.
+-- compiler's runtime preloaded (and PRELOAD). VALGRIND=1: all runs under memcheck, interpreters that specs start
+-- too. Either way there is more time, and specs wait longer (SPEC_SLOWER) for what they wait for.
 
 local LUA = os.getenv("LUA") or "lua5.4"
 local SAN = os.getenv("SAN") or ""
 local CC = os.getenv("CC") or "gcc"
 local IN_CI = os.getenv("CI") == "true"
+local PRELOAD = os.getenv("PRELOAD") ~= "" and os.getenv("PRELOAD") or nil
+local VALGRIND = (os.getenv("VALGRIND") or "") ~= ""
 local TIMEOUT = tonumber(os.getenv("SPEC_TIMEOUT")) or 180
-local SLOWER = SAN == "" and 1 or 3
+local SLOWER = VALGRIND and 10 or SAN == "" and 1 or 3
 
 local function quote(s)
   return "'" .. s:gsub("'", "'\\''") .. "'"
@@ -32,13 +36,22 @@ local function read(path)
   return file and file:read("a") or ""
 end
 
+local JOBS = math.tointeger(tonumber(os.getenv("JOBS")) or tonumber(capture("nproc")))
+local WRAPPER = capture("pwd") .. "/.ci/valgrind"
+
 -- Environment of a program under test, as `env` arguments.
 local function environment(logdir, is_spec, mark)
-  local vars = { "PHUB_TEST_RUN=" .. mark, "CMOCKA_MESSAGE_OUTPUT=TAP" }
+  local vars = { "PHUB_TEST_RUN=" .. mark, "CMOCKA_MESSAGE_OUTPUT=TAP", "SPEC_SLOWER=" .. SLOWER }
   local function add(name, value)
     vars[#vars + 1] = name .. "=" .. value
   end
+  if VALGRIND then
+    add("LUA", WRAPPER)
+    add("VALGRIND_LUA", LUA)
+    add("VALGRIND_LOG", ("%s/sanitizer.%s.%%p"):format(logdir, mark))
+  end
   if SAN ~= "" then
+    local preload = {}
     -- specs look at memory: what was freed may not stay for long
     local options = ("halt_on_error=1:log_path=\"%s/sanitizer.%s\""):format(logdir, mark)
     add("ASAN_OPTIONS", options .. ":detect_leaks=" .. (is_spec and "0:quarantine_size_mb=4" or "1"))
@@ -50,8 +63,10 @@ local function environment(logdir, is_spec, mark)
       if CC:find("clang", 1, true) then
         name = ("libclang_rt.%s-%s.so"):format(library, capture("uname -m"))
       end
-      add("LD_PRELOAD", capture(CC .. " -print-file-name=" .. name))
+      preload[1] = capture(CC .. " -print-file-name=" .. name)
     end
+    preload[#preload + 1] = PRELOAD
+    if #preload > 0 then add("LD_PRELOAD", table.concat(preload, ":")) end
   end
   for i, v in ipairs(vars) do
     vars[i] = quote(v)
@@ -106,55 +121,96 @@ local function parse_tap(text)
 end
 
 local function command_of(file, seconds, env)
-  local program
+  local program = quote(file)
   if file:find("_spec%.lua$") then
     -- busted starts the interpreter it is told to use by system(), which TSan's runtime does not bear
-    local busted = SAN == "" and "busted --lua=" .. quote(LUA)
-      or quote(LUA) .. ' "$(command -v busted)" --ignore-lua'
-    program = busted .. " -v -o TAP " .. quote(file)
-  else
-    program = quote(file)
+    program = quote(VALGRIND and WRAPPER or LUA) .. ' "$(command -v busted)" --ignore-lua -v -o TAP '
+      .. program
+  elseif VALGRIND then
+    program = quote(WRAPPER) .. " --program " .. program
   end
   return ("env %s timeout -k 5 %d %s"):format(env, seconds, program)
 end
 
-local function run_file(file, logdir, serial)
+---@class job
+---@field name string  the source file
+---@field seconds integer  it may take
+
+local function new_job(file, logdir, serial)
   local is_spec = file:find("_spec%.lua$") ~= nil
   local source = is_spec and file or file:gsub("^build/[^/]+/test/", "") .. ".c"
-  local seconds = SLOWER * (tonumber(read(source):match("%-%- timeout: (%d+)")) or TIMEOUT)
-  local mark = ("%d.%d"):format(os.time(), serial)
-  local log = logdir .. "/" .. source:gsub("/", "_") .. ".log"
-  local started = os.time()
-  local _, how, code = os.execute(command_of(file, seconds, environment(logdir, is_spec, mark))
-    .. " </dev/null >" .. quote(log) .. " 2>&1")
-  local text = read(log)
+  local job = { name = source, logdir = logdir }
+  job.seconds = SLOWER * (tonumber(read(source):match("%-%- timeout: (%d+)")) or TIMEOUT)
+  job.mark = ("%d.%d"):format(os.time(), serial)
+  job.log = logdir .. "/" .. source:gsub("/", "_") .. ".log"
+  job.command = command_of(file, job.seconds, environment(logdir, is_spec, job.mark))
+    .. " </dev/null >" .. quote(job.log) .. " 2>&1"
+  return job
+end
+
+-- What AddressSanitizer says of a fork in a process with threads is no report.
+local function reports_of(job)
+  local text = capture("cat " .. quote(job.logdir) .. "/sanitizer." .. job.mark .. ".* 2>/dev/null")
+  return (text:gsub("==%d+==Running thread %d+ was not suspended%. False leaks are possible%.\n?", ""))
+end
+
+local function result_of(job, code, seconds)
+  local text = read(job.log)
   local r = parse_tap(text)
-  r.name, r.text, r.seconds, r.problems = source, text, os.time() - started, {}
+  r.name, r.text, r.seconds, r.problems = job.name, text, seconds, {}
 
   local function problem(...)
     r.problems[#r.problems + 1] = string.format(...)
   end
   local seen = r.passed + r.failed + #r.skipped
-  if how == "exit" and (code == 124 or code == 137) then
-    problem("did not end within %d s", seconds)
+  if code == 124 or code == 137 then
+    problem("did not end within %d s", job.seconds)
   elseif not r.planned then
-    problem("ended (%s %d) without a plan of its tests", how, code)
+    problem("ended with %d and without a plan of its tests", code)
   elseif seen ~= r.planned then
     problem("planned %d tests and reported %d", r.planned, seen)
   elseif code ~= 0 and r.failed == 0 then
-    problem("ended with %s %d though no test failed", how, code)
+    problem("ended with %d though no test failed", code)
   elseif seen == 0 then
     problem("holds no test")
   end
-  local left = left_behind(mark)
+  local left = left_behind(job.mark)
   if #left > 0 then
     problem("left %d processes behind: %s", #left, table.concat(left, " "))
   end
-  local reports = capture("cat " .. quote(logdir) .. "/sanitizer." .. mark .. ".* 2>/dev/null")
+  local reports = reports_of(job)
   if reports ~= "" then
     problem("a sanitizer reported:\n%s", reports)
   end
   return r
+end
+
+-- A shell with one loop a job at a time; tells the end of each by a line `number code seconds`.
+local RUNNER = [[
+xargs -P %d -I{} /bin/sh -c '
+  began=$(date +%%s); . "$1/job.$2"; echo "$2 $? $(($(date +%%s) - began))"' sh %s {} ]]
+
+local function write(path, text)
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
+end
+
+--- Runs all, and calls fn with the result of each as they end.
+local function run_all(jobs, logdir, fn)
+  local numbers = {}
+  for i, job in ipairs(jobs) do
+    write(("%s/job.%d"):format(logdir, i), job.command .. "\n")
+    numbers[i] = i
+  end
+  write(logdir .. "/jobs", table.concat(numbers, "\n") .. "\n")
+  local pipe <close> = assert(io.popen(RUNNER:format(JOBS, quote(logdir)) .. "<" .. quote(logdir .. "/jobs")))
+  local told = 0
+  for line in pipe:lines() do
+    local i, code, seconds = line:match("^(%d+) (%d+) (%d+)$")
+    fn(result_of(jobs[tonumber(i)], tonumber(code), tonumber(seconds)))
+    told = told + 1
+  end
+  assert(told == #jobs, "tests were not run")
 end
 
 local function show(r)
@@ -180,12 +236,15 @@ local logs = assert(arg[1], "usage: test.lua LOGDIR FILE...")
 assert(os.execute("mkdir -p " .. quote(logs)))
 local logdir = capture(("mktemp -d \"$(cd %s && pwd)\"/%s.XXXX"):format(quote(logs), os.date("%H%M%S")))
 local passed, failed = 0, 0
+local jobs = {}
 for i = 2, #arg do
-  local r = run_file(arg[i], logdir, i)
+  jobs[i - 1] = new_job(arg[i], logdir, i)
+end
+run_all(jobs, logdir, function(r)
   show(r)
   passed = passed + r.passed
   failed = failed + r.failed + #r.problems + (IN_CI and #r.skipped or 0)
-end
+end)
 if passed + failed == 0 then
   print("no test ran")
 elseif failed > 0 then
