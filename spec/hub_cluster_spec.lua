@@ -147,6 +147,30 @@ describe("a hub on three nodes", function()
     end
   end)
 
+  it("hands error values on as they are, whichever node they were raised on", function()
+    local raised, reasons, downs = c[1]:eval [[
+      local children = require "spec.support.children"
+      local specs = {}
+      for i = 1, 30 do specs[i] = { id = "e" .. i, start = { "spec.support.children", "raise_table" } } end
+      local result = assert(hub:start_children(specs, { awaitable = true })):await()
+      local raised, reasons, downs = 0, 0, 0
+      for _, e in ipairs(result.errors) do
+        if e.reason[1] == "error" and e.reason[2].code == 5 and e.reason[2].list[1] == 1 then raised = raised + 1 end
+      end
+      assert(hub:start_children(children.specs(30), { awaitable = true })):await()
+      for i = 1, 30 do
+        local pid = hub:get_pid("c" .. i)
+        local ref = phub.process.monitor(pid)
+        local _, err = phub.gen_server.call(pid, { "crash_with", { code = i } })
+        if err.reason[2].code == i then reasons = reasons + 1 end
+        local down = phub.process.receive(function(m) return m[2] == ref end, 5000)
+        if down[4][2].code == i then downs = downs + 1 end
+      end
+      return raised, reasons, downs
+    ]]
+    assert.same({ 30, 30, 30 }, { raised, reasons, downs })
+  end)
+
   it("refuses what runs elsewhere", function()
     start(c[1], 30)
     local code, list = c[2]:eval [[

@@ -107,9 +107,54 @@ describe("the end of a process", function()
     assert.is_nil(reason[0])
   end))
 
-  it("turns an error value that is no string into text", inside(function()
+  it("keeps an error value that can travel", inside(function()
+    for _, value in ipairs { 42, 1.5, true, false, { code = 5, list = { "a", { b = 1.0 } } }, process.self() } do
+      local reason = reason_of(error, value)
+      assert.same({ "error", value }, { reason[1], reason[2] })
+      assert.equal("string", type(reason[3]))
+      assert.equal(math.type(value), math.type(reason[2]))
+    end
+    local given = { code = 5 }
+    package.loaded["spec.given"] = given
+    local reason = reason_of(function() error(package.loaded["spec.given"]) end)
+    package.loaded["spec.given"] = nil
+    assert.same(given, reason[2])
+    assert.not_equal(given, reason[2])
+    reason = reason_of(function() error(select(2, process.send("spec_nobody", 1))) end)
+    assert.equal("noproc", reason[2].code)
+    assert.equal("noproc: no process is registered as 'spec_nobody'", tostring(reason[2]))
+  end))
+
+  it("shows an error value that cannot travel as text", inside(function()
     local reason = reason_of(function() error(setmetatable({}, { __tostring = function() return "T" end })) end)
     assert.equal("T", reason[2])
+    assert.equal("nil", reason_of(function() error(nil) end)[2])
+    assert.matches("^function", reason_of(function() error(print) end)[2])
+    reason = reason_of(function() error { 1, "x\n\1", { y = print }, ["odd key"] = true } end)
+    assert.equal('{1, "x\\n\\x01", {y = function}, ["odd key"] = true}', reason[2])
+    assert.matches("stack traceback:.*process_spec.lua", reason[3])
+    reason = reason_of(function()
+      local cycle = { code = 5 }
+      cycle.cycle = { cycle }
+      error(cycle)
+    end)
+    assert.matches("code = 5", reason[2])
+    assert.matches("{%.%.%.}", reason[2])
+    reason = reason_of(function()
+      local big = {}
+      for i = 1, 70 do big[i] = ("x"):rep(1 << 20) end
+      error(big)
+    end)
+    assert.matches('^{"xxx', reason[2])
+    assert.matches("%.%.%.$", reason[2])
+    assert.is_true(#reason[2] < 2000)
+  end))
+
+  it("is shown with its content wherever it is printed", inside(function()
+    local err = require "phub.error".new("exit", "it ended", { reason = { "error", { code = 5 }, "traceback" } })
+    assert.equal("exit: it ended ({code = 5})", tostring(err))
+    err.reason = err
+    assert.matches("^exit: it ended %(exit: it ended", tostring(err))
   end))
 
   it("cannot be caught by pcall, xpcall or a coroutine", inside(function()

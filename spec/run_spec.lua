@@ -139,6 +139,9 @@ describe("a script", function()
     local _, _, errors = script [[
       process.spawn(function() local function f() error("boom") end f() end) process.sleep(5) ]]
     assert.matches("error: process <nonode@nohost%.%d+> ended by an error: .-boom; stack traceback: [^\n]+\n$", errors)
+    _, _, errors = script [[ process.spawn(error, { code = 5, text = "a\\nb" }) process.sleep(5) ]]
+    assert.matches('ended by an error: {.-code = 5.-}; stack traceback: [^\n]+\n$', errors)
+    assert.matches('text = "a\\\\nb"', errors)
     _, _, errors = script [[
       process.spawn(function() process.exit("shutdown") end)
       process.spawn(function() process.exit("odd") end) process.sleep(5) ]]

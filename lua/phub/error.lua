@@ -15,11 +15,7 @@ Error.__name = "phub.error"
 
 function Error:__tostring()
   local text = ("%s: %s"):format(tostring(self.code), tostring(self.message))
-  if self.reason ~= nil then
-    local reason = self.reason
-    if type(reason) == "table" and reason[1] == "error" then reason = reason[2] end
-    text = ("%s (%s)"):format(text, tostring(reason))
-  end
+  if self.reason ~= nil then text = ("%s (%s)"):format(text, core.text(self.reason)) end
   return (text:gsub("%s*[\r\n]%s*", " "))
 end
 

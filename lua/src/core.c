@@ -158,12 +158,23 @@ int lph_raise(lua_State *L, int err, const char *fmt, ...) {
 
 /* ---- Uncaught errors ------------------------------------------------------------------------ */
 
+void lph_push_message(lua_State *L, int idx) {
+  int type = lua_type(L, idx);
+  bool travels = type == LUA_TSTRING || type == LUA_TNUMBER || type == LUA_TBOOLEAN ||
+                 type == LUA_TLIGHTUSERDATA ||
+                 (type == LUA_TTABLE && lph_table_kind(lph_of(L), L, idx) >= 0);
+  if (travels)
+    lua_pushvalue(L, idx);
+  else
+    luaL_tolstring(L, idx, NULL);
+}
+
 int lph_msgh(lua_State *L) {
   lua_settop(L, 1);
   lua_createtable(L, 3, 1);
   lua_pushliteral(L, "error");
   lua_rawseti(L, 2, 1);
-  luaL_tolstring(L, 1, NULL);
+  lph_push_message(L, 1);
   lua_rawseti(L, 2, 2);
   luaL_traceback(L, L, NULL, 1);
   lua_rawseti(L, 2, 3);
@@ -188,23 +199,25 @@ static void one_line(char *out, size_t size, const char *text) {
   out[n] = '\0';
 }
 
-static const char *field_text(lua_State *L, int idx, int field) {
+static void field_text(lua_State *L, int idx, int field, char *out, size_t size) {
+  char text[LPH_TEXT];
   lua_rawgeti(L, idx, field);
-  return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
+  lph_text(L, -1, text, sizeof text);
+  lua_pop(L, 1);
+  one_line(out, size, text);
 }
 
 void lph_log_error(lph_ctx *ctx, lua_State *L, int idx, ph_pid pid) {
   if (!lua_checkstack(L, 3)) return;
   idx = lua_absindex(L, idx);
+  char message[300], trace[700];
   if (!lua_istable(L, idx)) {
-    ph_logf(ctx->env, PH_LOG_ERROR, "an error: %s",
-            lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : luaL_typename(L, idx));
+    lph_text(L, idx, message, sizeof message);
+    ph_logf(ctx->env, PH_LOG_ERROR, "an error: %s", message);
     return;
   }
-  char message[300], trace[700];
-  one_line(message, sizeof message, field_text(L, idx, 2));
-  one_line(trace, sizeof trace, field_text(L, idx, 3));
-  lua_pop(L, 2);
+  field_text(L, idx, 2, message, sizeof message);
+  field_text(L, idx, 3, trace, sizeof trace);
   if (pid)
     ph_logf(ctx->env, PH_LOG_ERROR, "process <%s.%llu> ended by an error: %s; %s",
             ctx->sys->nodes[PH_SELF]->name, (unsigned long long)ph_id_serial(pid), message, trace);
@@ -371,6 +384,7 @@ static void open_parts(lph_ctx *ctx, lua_State *L) {
   lua_setfield(L, -2, "version");
   push_waiting(L);
   lua_setfield(L, -2, "waiting");
+  lph_open_text(ctx, L);
   lph_open_pid(ctx, L);
   lph_open_process(ctx, L);
   lph_open_mailbox(ctx, L);

@@ -119,31 +119,29 @@ size_t lph_result_errors(const lph_result *r) {
   return r->count - r->done;
 }
 
-/* The text of a packed reason: the string itself, or the message of { "error", message, ... }. */
-static const char *reason_text(const ph_bytes *b, size_t *n) {
-  ph_reader r;
-  ph_token t;
-  if (!b) return NULL;
-  ph_reader_init(&r, b->data, b->len);
-  if (ph_r_next(&r, &t)) return NULL;
-  if (t.type == PH_T_ARRAY && t.len >= 2 && (ph_r_skip(&r) || ph_r_next(&r, &t))) return NULL;
-  if (t.type != PH_T_STR) return NULL;
-  *n = t.len;
-  return (const char *)t.ptr;
+typedef struct shown {
+  lph_ctx *ctx;
+  const ph_bytes *reason;
+  char text[300];
+} shown;
+
+static int show_reason(lua_State *L) {
+  shown *s = lua_touserdata(L, 1);
+  lph_unpack_bytes(s->ctx, L, s->reason);
+  lph_text(L, -1, s->text, sizeof s->text);
+  return 0;
 }
 
 void lph_result_log(lph_ctx *ctx, const lph_result *r, const char *hub_id) {
   for (size_t i = 0; i < r->count; i++) {
     const row *w = &r->rows[i];
     if (w->done) continue;
-    size_t n = 0;
-    const char *text = w->err ? ph_err_code(w->err) : reason_text(w->reason, &n);
-    if (!text) text = "it gave a reason that is no text";
-    if (!n) n = strlen(text);
-    ph_logf(lph_env(ctx), PH_LOG_WARN, "hub %s: %zu of %zu children did not %s; %.*s: %.*s", hub_id,
+    shown s = {ctx, w->reason, "for a reason that there is no memory to show"};
+    if (!w->err) (void)lph_protected(ctx, show_reason, &s);
+    ph_logf(lph_env(ctx), PH_LOG_WARN, "hub %s: %zu of %zu children did not %s; %.*s: %s", hub_id,
             lph_result_errors(r), r->count, r->kind == PH_OP_START ? "start" : "stop",
-            (int)(w->id_len < 100 ? w->id_len : 100), r->ids + w->id_at, (int)(n < 300 ? n : 300),
-            text);
+            (int)(w->id_len < 100 ? w->id_len : 100), r->ids + w->id_at,
+            w->err ? ph_err_code(w->err) : s.text);
     return;
   }
 }

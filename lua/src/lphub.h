@@ -71,6 +71,11 @@ ph_bytes *lph_pack_reason(lph_ctx *ctx, lua_State *L, int idx, char *path, size_
  * same values are refused. Raises for lack of memory only. */
 int lph_copy(lph_ctx *ctx, lua_State *L, int idx, char *path, size_t path_size) PH_MUST_CHECK;
 #define LPH_PATH 256
+/* Writes the value at idx as text, which ends with "..." when it does not fit; of an error reason
+ * its message alone. Strings within tables are quoted. Returns its length. Never raises, runs no
+ * metamethod (text.c). */
+enum { LPH_TEXT = 1000 };
+size_t lph_text(lua_State *L, int idx, char *out, size_t size);
 
 /* Tables that keep their methods when copied or sent, by their metatable. */
 enum { LPH_KIND_ERROR = 1, LPH_KIND_START_RESULT, LPH_KIND_STOP_RESULT, LPH_KIND_COUNT };

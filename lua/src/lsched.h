@@ -175,7 +175,10 @@ struct lph_ctx {
 
 /* core.c */
 extern const char lph_waiting_key;
-int lph_msgh(lua_State *L); /* error value -> { "error", message, traceback, [0] = value } */
+/* error value -> { "error", message, traceback, [0] = value }; the message is the value itself
+ * where that can travel, as far as can be seen without looking into tables, else its text */
+int lph_msgh(lua_State *L);
+void lph_push_message(lua_State *L, int idx); /* the message for the value at idx [-0, +1] */
 void lph_check_fork(lua_State *L, lph_ctx *ctx);
 void lph_log_error(lph_ctx *ctx, lua_State *L, int idx, ph_pid pid); /* of such a table */
 
@@ -199,7 +202,8 @@ extern const ph_behaviour lph_plain_bh;
 lph_proc *lph_spawn(lph_ctx *ctx, lua_State *L, int nargs);
 /* the reason for the table of lph_msgh at the top of L, which is logged for pid; owned */
 ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid);
-/* the same for one at idx, without a log; NULL and *err */
+/* the same for one at idx, without a log; NULL and *err. A message that cannot travel after all is
+ * replaced by its text. */
 ph_bytes *lph_error_pack(lph_ctx *ctx, lua_State *L, int idx, int *err);
 ph_run lph_end(lph_proc *lp, ph_bytes *reason); /* ends it of its own accord; takes reason */
 lua_State *lph_resumer(lph_ctx *ctx);           /* `from` of a resume out of the loop */
@@ -258,8 +262,16 @@ int lph_msg_push(lph_ctx *ctx, lua_State *L, ph_msg *m, bool take); /* its value
 void lph_take_reason(lph_ctx *ctx, lua_State *L, ph_bytes *reason);
 void lph_sys_host(lph_ctx *ctx, ph_sys_host *out);
 void lph_path_error(lph_ctx *ctx, int err, char *path, size_t path_size);
+/* the kind of the table at idx by its metatable: 0 none, -1 one that does not travel */
+int lph_table_kind(lph_ctx *ctx, lua_State *L, int idx);
+bool lph_is_name(const char *s, size_t n); /* letters, digits and _, as in t.name */
+
+/* text.c */
+void lph_open_text(lph_ctx *ctx, lua_State *L);
 
 /* pid.c, process.c, ... */
+enum { LPH_ID_TEXT = 300 };
+bool lph_id_text(lph_ctx *ctx, lua_State *L, int idx, char out[LPH_ID_TEXT]); /* false: no id */
 void lph_open_pid(lph_ctx *ctx, lua_State *L);
 void lph_open_process(lph_ctx *ctx, lua_State *L);
 void lph_open_mailbox(lph_ctx *ctx, lua_State *L);

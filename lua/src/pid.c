@@ -100,17 +100,22 @@ void lph_check_dest(lph_ctx *ctx, lua_State *L, int arg, lph_dest *out) {
 /* ---- The metatable ------------------------------------------------------------------------------
  */
 
+bool lph_id_text(lph_ctx *ctx, lua_State *L, int idx, char out[LPH_ID_TEXT]) {
+  uint64_t id = to_id(L, idx);
+  if (!(id >> 63) || ctx->closing) return false;
+  const ph_nodeent *e = ph_sys_node_at(ctx->sys, ph_id_node(id));
+  snprintf(out, LPH_ID_TEXT, ph_is_pid(id) ? "<%s.%llu>" : "<ref %s.%llu>", e ? e->name : "?",
+           (unsigned long long)ph_id_serial(id));
+  return true;
+}
+
 static int id_tostring(lua_State *L) {
   lph_ctx *ctx = lua_touserdata(L, lua_upvalueindex(1));
-  uint64_t id = to_id(L, 1);
-  if (!(id >> 63) || ctx->closing) {
+  char text[LPH_ID_TEXT];
+  if (lph_id_text(ctx, L, 1, text))
+    lua_pushstring(L, text);
+  else
     lua_pushfstring(L, "userdata: %p", lua_touserdata(L, 1));
-    return 1;
-  }
-  const ph_nodeent *e = ph_sys_node_at(ctx->sys, ph_id_node(id));
-  char serial[32];
-  snprintf(serial, sizeof serial, "%llu", (unsigned long long)ph_id_serial(id));
-  lua_pushfstring(L, ph_is_pid(id) ? "<%s.%s>" : "<ref %s.%s>", e ? e->name : "?", serial);
   return 1;
 }
 

@@ -370,14 +370,11 @@ void lph_lose_slice(lph_ctx *ctx, lua_State *L) {
 
 static bool is_unyieldable(lua_State *L, int idx) {
   lph_ctx *ctx = lph_of(L);
-  if (!lua_istable(L, idx) || !lua_getmetatable(L, idx)) return false;
-  bool yes = lua_topointer(L, -1) == ctx->kinds[LPH_KIND_ERROR];
-  lua_pop(L, 1);
-  if (!yes) return false;
+  if (!lua_istable(L, idx) || lph_table_kind(ctx, L, idx) != LPH_KIND_ERROR) return false;
   lua_pushliteral(L, "code");
   lua_rawget(L, idx);
   const char *code = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  yes = strcmp(code, ph_err_code(PH_EUNYIELDABLE)) == 0;
+  bool yes = strcmp(code, ph_err_code(PH_EUNYIELDABLE)) == 0;
   lua_pop(L, 1);
   return yes;
 }

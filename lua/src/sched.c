@@ -128,19 +128,36 @@ int lph_yield_exit(lua_State *L) {
 /* ---- Errors that end a task --------------------------------------------------------------------
  */
 
-/* An error that lph_msgh could not make a table of: there was no memory for it, or it failed. */
-static ph_bytes *bare_reason(lph_ctx *ctx, lua_State *L) {
-  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : luaL_typename(L, -1);
-  if (strcmp(text, "not enough memory") == 0) return NULL;
+/* { "error", message, trace } */
+static ph_bytes *error_reason(lph_ctx *ctx, const char *message, size_t message_len,
+                              const char *trace, size_t trace_len) {
   ph_buf b;
   ph_buf_init(&b, ctx->env);
   ph_w_array(&b, 3);
   ph_w_cstr(&b, "error");
-  ph_w_cstr(&b, text);
-  ph_w_cstr(&b, "");
+  ph_w_str(&b, message, message_len);
+  ph_w_str(&b, trace, trace_len);
   ph_bytes *reason = b.oom ? NULL : ph_bytes_new(ctx->env, ph_buf_at(&b), ph_buf_size(&b));
   ph_buf_deinit(&b);
   return reason;
+}
+
+/* An error that lph_msgh could not make a table of: there was no memory for it, or it failed. */
+static ph_bytes *bare_reason(lph_ctx *ctx, lua_State *L) {
+  char text[LPH_TEXT];
+  size_t n = lph_text(L, -1, text, sizeof text);
+  return strcmp(text, "not enough memory") == 0 ? NULL : error_reason(ctx, text, n, "", 0);
+}
+
+/* { "error", text, traceback } of one whose message cannot travel */
+static ph_bytes *text_reason(lph_ctx *ctx, lua_State *L, int idx) {
+  char message[LPH_TEXT], trace[4 * LPH_TEXT];
+  lua_rawgeti(L, idx, 2);
+  size_t message_len = lph_text(L, -1, message, sizeof message);
+  lua_rawgeti(L, idx, 3);
+  size_t trace_len = lph_text(L, -1, trace, sizeof trace);
+  lua_pop(L, 2);
+  return error_reason(ctx, message, message_len, trace, trace_len);
 }
 
 ph_bytes *lph_error_pack(lph_ctx *ctx, lua_State *L, int idx, int *err) {
@@ -152,7 +169,11 @@ ph_bytes *lph_error_pack(lph_ctx *ctx, lua_State *L, int idx, int *err) {
   if (unyieldable) return ph_bytes_ref(ph_reason_get(ctx->sys, PH_REASON_UNYIELDABLE));
   lua_pushnil(L);
   lua_rawseti(L, idx, 0); /* the error value itself stays here */
-  return lph_pack_reason(ctx, L, idx, NULL, 0, err);
+  ph_bytes *reason = lph_pack_reason(ctx, L, idx, NULL, 0, err);
+  if (*err != PH_ENOTSERIAL && *err != PH_ETOOLARGE) return reason;
+  reason = text_reason(ctx, L, idx);
+  *err = reason ? 0 : PH_ENOMEM;
+  return reason;
 }
 
 ph_bytes *lph_error_reason(lph_ctx *ctx, lua_State *L, ph_pid pid) {
@@ -175,7 +196,7 @@ static int describe_dead(lua_State *L) {
   lua_createtable(L, 3, 0);
   lua_pushliteral(L, "error");
   lua_rawseti(L, 3, 1);
-  luaL_tolstring(L, 2, NULL);
+  lph_push_message(L, 2);
   lua_rawseti(L, 3, 2);
   luaL_traceback(L, co, NULL, 0);
   lua_rawseti(L, 3, 3);

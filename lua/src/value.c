@@ -22,7 +22,7 @@ static void trail_prepend(lph_ctx *ctx, const char *step) {
   ctx->trail[n + old] = '\0';
 }
 
-static bool is_name(const char *s, size_t n) {
+bool lph_is_name(const char *s, size_t n) {
   if (n == 0 || n > 64 || (*s >= '0' && *s <= '9')) return false;
   for (; n; n--, s++) {
     bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z');
@@ -36,7 +36,7 @@ static void trail_key(lph_ctx *ctx, lua_State *L, int idx) {
   char step[100];
   size_t n = 0;
   const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &n) : NULL;
-  if (s && is_name(s, n))
+  if (s && lph_is_name(s, n))
     snprintf(step, sizeof step, ".%s", s);
   else if (s)
     snprintf(step, sizeof step, "[\"%.64s\"]", s);
@@ -73,8 +73,7 @@ static bool is_id(lua_State *L, int idx) {
   return (uint64_t)(uintptr_t)lua_touserdata(L, idx) >> 63;
 }
 
-/* The kind of the table at idx by its metatable: 0 none, -1 one that does not travel. */
-static int table_kind(lph_ctx *ctx, lua_State *L, int idx) {
+int lph_table_kind(lph_ctx *ctx, lua_State *L, int idx) {
   if (!lua_getmetatable(L, idx)) return 0;
   const void *mt = lua_topointer(L, -1);
   lua_pop(L, 1);
@@ -169,7 +168,7 @@ static int copy_pair(lph_ctx *ctx, lua_State *L, int dst, int depth) {
 static int copy_table(lph_ctx *ctx, lua_State *L, int src, int depth) {
   if (depth > PH_MAX_DEPTH) return refuse(ctx, PH_ENOTSERIAL, too_deep);
   if (!lua_checkstack(L, 8)) return PH_ENOMEM;
-  int kind = table_kind(ctx, L, src);
+  int kind = lph_table_kind(ctx, L, src);
   if (kind < 0) return refuse(ctx, PH_ENOTSERIAL, has_meta);
   if ((ctx->copied -= TABLE_COST) < 0) return refuse(ctx, PH_ETOOLARGE, "larger than max_message");
   int array = (int)(lua_rawlen(L, src) & 0x7fffffff);
@@ -294,7 +293,7 @@ static int pack_object(packer *pk, int idx, int kind, int depth) {
 static int pack_table(packer *pk, int idx, int depth) {
   if (depth > PH_MAX_DEPTH) return refuse(pk->ctx, PH_ENOTSERIAL, too_deep);
   if (!lua_checkstack(pk->L, 8)) return PH_ENOMEM;
-  int kind = table_kind(pk->ctx, pk->L, idx);
+  int kind = lph_table_kind(pk->ctx, pk->L, idx);
   if (kind < 0) return refuse(pk->ctx, PH_ENOTSERIAL, has_meta);
   return kind ? pack_object(pk, idx, kind, depth + 1) : pack_plain(pk, idx, depth + 1);
 }

@@ -30,6 +30,8 @@ end
 
 function calls.crash() error("crashed on purpose") end
 
+function calls.crash_with(_, msg) error(msg[2]) end
+
 function calls.exit(_, msg) return gen_server.stopping(msg[2]) end
 
 function children.handle_call(state, msg)
@@ -79,6 +81,8 @@ end
 function children.refuse(reason) return nil, reason end
 
 function children.raise(message) error(message, 0) end
+
+function children.raise_table() error { code = 5, list = { 1 } } end
 
 function children.number() return 42 end
 
