@@ -147,6 +147,28 @@ describe("a hub on three nodes", function()
     end
   end)
 
+  it("names the node that does not answer in time, and the one that runs a child already", function()
+    start(c[1], 30)
+    local seen = c[1]:eval [[
+      local children = require "spec.support.children"
+      local specs = children.specs(30)
+      for i = 1, 30 do specs[#specs + 1] = { id = "s" .. i, start = { "spec.support.children", "slow", { 500 } } } end
+      local options = { awaitable = true, check_existing = false, timeout = 100 }
+      local seen = {}
+      for _, e in ipairs(assert(hub:start_children(specs, options)):await().errors) do
+        local where = e.reason .. " " .. tostring(e.node)
+        seen[where] = (seen[where] or 0) + 1
+        if e.pid and e.pid.node ~= e.node then seen[where] = "not where it runs" end
+      end
+      return seen
+    ]]
+    local total = { already_started = 0, node_receive_timeout = 0 }
+    for _, node in ipairs(c) do
+      for reason, n in pairs(total) do total[reason] = n + (seen[reason .. " " .. node.name] or 0) end
+    end
+    assert.same({ already_started = 30, node_receive_timeout = 30 }, total)
+  end)
+
   it("hands error values on as they are, whichever node they were raised on", function()
     local raised, reasons, downs = c[1]:eval [[
       local children = require "spec.support.children"

@@ -181,7 +181,9 @@ describe("starting and stopping children", function()
   it("knows no child by an id that is too long or empty", test(function()
     local long = ("x"):rep(2048)
     local result = stop { long, "" }
-    assert.same({ { id = long, reason = "not_found" }, { id = "", reason = "not_found" } }, result.errors)
+    local here = node.self()
+    assert.same({ { id = long, node = here, reason = "not_found" }, { id = "", node = here, reason = "not_found" } },
+      result.errors)
     start { children.spec "a" }
     result = stop { "a", long }
     assert.equal("a", result.stopped[1].id)
@@ -199,6 +201,20 @@ describe("starting and stopping children", function()
     process.sleep(450)
     assert.is_nil(phub.child_lookup(hub, "slow"))
     assert.is_nil(phub.process_list(hub, "local").slow)
+  end))
+
+  it("names the node in every error, whatever the reason", test(function()
+    start { children.spec "a" }
+    local result = start({ children.spec "a", { id = "slow", start = { "spec.support.children", "slow", { 300 } } },
+      { id = "no", start = { "spec.support.children", "refuse", { "no" } } },
+      { id = "none", start = { "spec.support.nowhere", "start" } } }, { check_existing = false, timeout = 50 })
+    local here, seen = phub.node.self(), {}
+    for _, e in ipairs(result.errors) do seen[#seen + 1] = { e.id, e.node, e.reason } end
+    assert.same({ { "a", here, "already_started" }, { "slow", here, "node_receive_timeout" }, { "no", here, "no" },
+      { "none", here, "module_not_found" } }, seen)
+    result = await(phub.stop_children(hub, { "nobody", ("x"):rep(2000), "a" }, { awaitable = true }))
+    assert.same({ here, here }, { result.errors[1].node, result.errors[2].node })
+    assert.equal(2, #result.errors)
   end))
 
   it("rolls back when asked", test(function()

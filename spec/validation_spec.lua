@@ -390,13 +390,25 @@ describe("validation:", function()
     local no_dest = "pid, name or { name, node } expected, got "
 
     local ok_result = { status = "ok", started = {}, stopped = {}, errors = {}, rollback = false }
+    -- A result that is empty, one without its fields, one whose list, entries or parts are wrong.
     local function results(name, what, empty)
+      local list = what == "start result" and "started" or "stopped"
+      local part = ({ first = "id", cids = "id" })[name] or what == "start result" and "instances" or "nodes"
+      local looks_at = ({ status = "status", errors = "errors", format = "status" })[name] or list
       local rows = {
         R(("#1 to '%s' %%(%s expected, got nil"):format(name, what), nil),
         R(("#1 to '%s' %%(%s expected, got string"):format(name, what), "x"),
         E("timeout", nil, { code = "timeout", message = "m" }),
+        G(empty, ok_result), K("invalid_argument", looks_at, {}),
+        K("invalid_argument", looks_at, { status = true, [list] = 1, errors = "x" }),
       }
-      rows[#rows + 1] = empty ~= nil and G(empty, ok_result) or nil
+      if name == "format" then
+        table.insert(rows, K("invalid_argument", list, { status = "ok" }))
+        table.insert(rows, K("invalid_argument", "errors", { status = "error", [list] = {} }))
+      elseif looks_at == list then
+        table.insert(rows, K("invalid_argument", list .. "[1]", { [list] = { 1 } }))
+        table.insert(rows, K("invalid_argument", list .. "[1]." .. part, { [list] = { {} } }))
+      end
       return rows
     end
 
@@ -539,9 +551,10 @@ describe("validation:", function()
     end
     for name, empty in pairs { format = {}, status = "ok", errors = {}, cids = {}, nodes = {}, pids = {},
       first = false, pid = false, node = false } do
-      rows["start_result." .. name] = results(name, "start result", empty or nil)
+      if empty == false then empty = nil end
+      rows["start_result." .. name] = results(name, "start result", empty)
       if not name:find "^pid" and name ~= "node" then
-        rows["stop_result." .. name] = results(name, "stop result", empty or nil)
+        rows["stop_result." .. name] = results(name, "stop result", empty)
       end
     end
     for name, more in pairs {

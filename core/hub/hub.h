@@ -100,7 +100,8 @@ typedef struct ph_op_row { /* read it after done, or when submit refused */
   const char *id;
   size_t id_len;
   ph_pid pid;             /* DONE start: the instance; ERROR: of an already_started one, else 0 */
-  const ph_nodeent *node; /* DONE: where it runs, or ran; ERROR: where it failed, may be NULL */
+  const ph_nodeent *node; /* DONE: where it runs, or ran; ERROR: where it runs already, or failed,
+                             or was to be answered; NULL when submit refused */
   int err;                /* ERROR: a PH_E* code, or 0 when `reason` says why */
   ph_bytes *reason;       /* ERROR: a packed reason, borrowed */
 } ph_op_row;

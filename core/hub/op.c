@@ -230,6 +230,15 @@ void ph__held_run(ph_hub *h) {
   }
 }
 
+/* the node that an error is about: where the child runs, or who failed, or was to answer */
+static ph_nodeent *node_about(ph_hub *h, const ph_req *q) {
+  ph_nodeent *node = q->pid ? ph_sys_node_at(h->sys, ph_id_node(q->pid)) : NULL;
+  if (!node) node = q->node;
+  if (node) return node;
+  ph_member *m = ph__first(h, ph_ring_hash(q->id, q->id_len));
+  return m ? m->node : h->self.node;
+}
+
 /* false: its answer must wait until there is memory to hold the withdrawal */
 static bool settle_error(ph_hub *h, ph_req *q, int err) {
   if (q->op->kind == PH_OP_START && q->phase == PHASE_ASKED && !q->op->proposal) {
@@ -245,6 +254,7 @@ static bool settle_error(ph_hub *h, ph_req *q, int err) {
     }
   }
   q->err = err;
+  q->node = node_about(h, q);
   settle(h, q, PH_ROW_ERROR);
   return true;
 }
@@ -612,6 +622,7 @@ void ph__ops_end(ph_hub *h, int err) {
       if (q->phase != PHASE_HELD) {
         q->status = PH_ROW_ERROR;
         q->err = err;
+        q->node = node_about(h, q);
       }
       ph_list_remove(&q->held);
       row_forget(h, q);

@@ -1,9 +1,9 @@
 -- What became of a start: functions on the value that a start's future gives.
 --
--- All of them accept a plain table of the same fields, and pass a `nil, err` through. Those whose
+-- All of them accept a plain table of the same fields, and pass a `nil, err` through; a field that
+-- is missing or wrong is `nil, { code = "invalid_argument", key = }`. Those whose
 -- name is no field of the result are methods too (`result:pid()`).
 local core = require "phub.core"
-local errors = require "phub.error"
 local result = require "phub.result"
 
 local start_result = {}
@@ -34,31 +34,29 @@ end
 function start_result.format(value, err)
   local r, e = check("format", value, err)
   if not r then return nil, e end
-  if r.status == "ok" then return r.started end
-  return nil, errors.new("start_failed", "some children did not start",
-    { errors = r.errors, started = r.started, rollback = r.rollback or false })
+  return result.format(r, "started", "start_failed", "some children did not start", { rollback = r.rollback or false })
 end
 
 ---@return "ok"|"error"|nil, any err
 function start_result.status(value, err)
   local r, e = check("status", value, err)
   if not r then return nil, e end
-  return r.status
+  return result.status(r)
 end
 
 ---@return phub.start_error[]?, any err
 function start_result.errors(value, err)
   local r, e = check("errors", value, err)
   if not r then return nil, e end
-  return r.errors
+  return result.list(r, "errors")
 end
 
---- The first child started.
+--- The first child started; nil alone when none was.
 ---@return phub.started?, any err
 function start_result.first(value, err)
   local r, e = check("first", value, err)
   if not r then return nil, e end
-  return r.started[1]
+  return result.first(r, "started", "id", "string")
 end
 
 --- The ids of the children started.
@@ -66,7 +64,7 @@ end
 function start_result.cids(value, err)
   local r, e = check("cids", value, err)
   if not r then return nil, e end
-  return result.ids(r.started)
+  return result.ids(r, "started")
 end
 
 --- The pid of the first child started; of several instances, the first by node name.
@@ -74,8 +72,10 @@ end
 function start_result.pid(value, err)
   local r, e = check("pid", value, err)
   if not r then return nil, e end
-  local first = r.started[1]
-  return first and first.instances[result.sorted(first.instances)[1]]
+  local first
+  first, e = result.first(r, "started", "instances", "table")
+  if not first then return nil, e end
+  return first.instances[result.sorted(first.instances)[1]]
 end
 
 --- All pids: child by child in the order asked, the instances of one by node name.
@@ -83,12 +83,13 @@ end
 function start_result.pids(value, err)
   local r, e = check("pids", value, err)
   if not r then return nil, e end
-  local pids = {}
-  for _, entry in ipairs(r.started) do
+  local pids, ok = {}
+  ok, e = result.each(r, "started", "instances", "table", function(entry)
     for _, node in ipairs(result.sorted(entry.instances)) do
       pids[#pids + 1] = entry.instances[node]
     end
-  end
+  end)
+  if not ok then return nil, e end
   return pids
 end
 
@@ -97,8 +98,10 @@ end
 function start_result.node(value, err)
   local r, e = check("node", value, err)
   if not r then return nil, e end
-  local first = r.started[1]
-  return first and result.sorted(first.instances)[1]
+  local first
+  first, e = result.first(r, "started", "instances", "table")
+  if not first then return nil, e end
+  return result.sorted(first.instances)[1]
 end
 
 --- The nodes on which children were started, sorted, each once.
@@ -106,12 +109,13 @@ end
 function start_result.nodes(value, err)
   local r, e = check("nodes", value, err)
   if not r then return nil, e end
-  local set = {}
-  for _, entry in ipairs(r.started) do
+  local set, ok = {}
+  ok, e = result.each(r, "started", "instances", "table", function(entry)
     for node in next, entry.instances do
       set[node] = true
     end
-  end
+  end)
+  if not ok then return nil, e end
   return result.sorted(set)
 end
 

@@ -3,7 +3,6 @@
 -- All of them accept a plain table of the same fields, and pass a `nil, err` through. Those whose
 -- name is no field of the result are methods too (`result:nodes()`).
 local core = require "phub.core"
-local errors = require "phub.error"
 local result = require "phub.result"
 
 local stop_result = {}
@@ -32,30 +31,29 @@ end
 function stop_result.format(value, err)
   local r, e = check("format", value, err)
   if not r then return nil, e end
-  if r.status == "ok" then return r.stopped end
-  return nil, errors.new("stop_failed", "some children did not stop", { errors = r.errors, stopped = r.stopped })
+  return result.format(r, "stopped", "stop_failed", "some children did not stop")
 end
 
 ---@return "ok"|"error"|nil, any err
 function stop_result.status(value, err)
   local r, e = check("status", value, err)
   if not r then return nil, e end
-  return r.status
+  return result.status(r)
 end
 
 ---@return phub.stop_error[]?, any err
 function stop_result.errors(value, err)
   local r, e = check("errors", value, err)
   if not r then return nil, e end
-  return r.errors
+  return result.list(r, "errors")
 end
 
---- The first child stopped.
+--- The first child stopped; nil alone when none was.
 ---@return phub.stopped?, any err
 function stop_result.first(value, err)
   local r, e = check("first", value, err)
   if not r then return nil, e end
-  return r.stopped[1]
+  return result.first(r, "stopped", "id", "string")
 end
 
 --- The ids of the children stopped.
@@ -63,7 +61,7 @@ end
 function stop_result.cids(value, err)
   local r, e = check("cids", value, err)
   if not r then return nil, e end
-  return result.ids(r.stopped)
+  return result.ids(r, "stopped")
 end
 
 --- The nodes on which children were stopped, sorted, each once.
@@ -71,12 +69,13 @@ end
 function stop_result.nodes(value, err)
   local r, e = check("nodes", value, err)
   if not r then return nil, e end
-  local set = {}
-  for _, entry in ipairs(r.stopped) do
+  local set, ok = {}
+  ok, e = result.each(r, "stopped", "nodes", "table", function(entry)
     for _, node in ipairs(entry.nodes) do
       set[node] = true
     end
-  end
+  end)
+  if not ok then return nil, e end
   return result.sorted(set)
 end
 

@@ -68,7 +68,7 @@ static void copy_ids(lph_result *r, const ph_op *op, size_t n) {
 }
 
 /* `lost` holds packed strings. */
-static void add_lost(lph_result *r, const ph_buf *lost, size_t from, size_t at) {
+static void add_lost(lph_ctx *ctx, lph_result *r, const ph_buf *lost, size_t from, size_t at) {
   ph_reader in;
   ph_reader_init(&in, ph_buf_at(lost), ph_buf_size(lost));
   for (size_t i = from; i < r->count; i++) {
@@ -77,6 +77,7 @@ static void add_lost(lph_result *r, const ph_buf *lost, size_t from, size_t at) 
     row *to = &r->rows[i];
     if (ph_r_str(&in, &id, &n, UINT16_MAX)) n = 0;
     to->err = PH_ENOTFOUND;
+    to->node = ph_sys_node_at(lph_sys(ctx), PH_SELF);
     to->id_at = at;
     to->id_len = (uint16_t)n;
     if (n) memcpy(r->ids + at, id, n);
@@ -99,7 +100,7 @@ lph_result *lph_result_new(lph_ctx *ctx, ph_op_kind kind, const ph_op *op, const
     return NULL;
   }
   copy_ids(r, op, n);
-  if (lost_count) add_lost(r, lost, n, bytes);
+  if (lost_count) add_lost(ctx, r, lost, n, bytes);
   return r;
 }
 
