@@ -4,7 +4,8 @@ local errors = require "phub.error"
 local result = {}
 
 local function refuse(key, wanted, value)
-  return nil, errors.new("invalid_argument", ("%s: %s expected, got %s"):format(key, wanted, type(value)), { key = key })
+  local message = ("%s: %s expected, got %s"):format(key, wanted, type(value))
+  return nil, errors.new("invalid_argument", message, { key = key })
 end
 
 --- Hands on a result, or the error that stands in its place; anything else raises for the caller of
