@@ -52,6 +52,7 @@ struct ph_rt {
   bool started, leaving, left_seen;
   bool runnable;          /* processes wait for their turn */
   bool unread;            /* events taken from the inbox and not yet handled */
+  uint64_t taken;         /* how often the inbox was taken and all of it handled */
   bool rests;             /* no standby is needed before somebody else wants the interpreter */
   uint64_t standby_again; /* when it is tried again to start it, ns */
   atomic_bool in_poll, no_wait;
@@ -247,6 +248,7 @@ static bool handle_events(ph_rt *rt, uint64_t until) {
     const ph_record *r = ph_handoff_next(&rt->inbox, &p);
     if (!r) {
       rt->unread = false;
+      rt->taken++;
       break;
     }
     ph_record e = *r;
@@ -256,6 +258,15 @@ static bool handle_events(ph_rt *rt, uint64_t until) {
   }
   give_credits(rt);
   return true;
+}
+
+uint64_t ph_rt_events(ph_rt *rt) {
+  bool more = ph_handoff_pending(&rt->inbox);
+  return rt->unread || more ? rt->taken + rt->unread + more : 0;
+}
+
+bool ph_rt_handled(const ph_rt *rt, uint64_t mark) {
+  return rt->taken >= mark;
 }
 
 typedef struct outcome {

@@ -50,6 +50,10 @@ void ph_rt_wake(ph_rt *rt); /* any thread, signal handlers too: ends a wait in p
  * after ph_rt_node_end, as soon as somebody else wants the interpreter. */
 struct ph_loop *ph_rt_loop(ph_rt *rt);
 void ph_rt_slice_begin(ph_rt *rt, uint64_t who);
+/* Events of the cluster wait to be handled, by ph_rt_step: a mark that ph_rt_handled tells to be
+ * passed once all that wait now are handled; 0: none waits. */
+uint64_t ph_rt_events(ph_rt *rt);
+bool ph_rt_handled(const ph_rt *rt, uint64_t mark);
 bool ph_rt_wanted(ph_rt *rt);  /* does anybody else want the interpreter? */
 void ph_rt_standby(ph_rt *rt); /* starts it unless it is there; a failure is logged */
 void ph_rt_rest(ph_rt *rt);    /* without a node: no thread until the next slice */

@@ -208,13 +208,21 @@ static int call(lua_State *L, lph_ctx *ctx, uint64_t due) {
   return rc == PH_EBUSY ? call_later(L, ctx, &to, due) : lph_error(L, rc, NULL);
 }
 
+static int call_now(lua_State *L, int status, lua_KContext k) {
+  lph_ctx *ctx = lph_get(L);
+  (void)status, (void)k;
+  return call(L, ctx, lph_due(ctx, lph_check_ms(L, 3, CALL_TIMEOUT)));
+}
+
 static int server_call(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   if (lua_isnoneornil(L, 2)) luaL_argerror(L, 2, "a message cannot be nil");
-  uint64_t ms = lph_check_ms(L, 3, CALL_TIMEOUT);
+  (void)lph_check_ms(L, 3, CALL_TIMEOUT);
   lua_settop(L, 3);
   if (by_child(L)) return lph_hub_call(L);
-  return call(L, ctx, lph_due(ctx, ms));
+  lph_dest to;
+  lph_check_dest(ctx, L, 1, &to);
+  return lph_when_seen(L, ctx, &to, call_now);
 }
 
 static int server_cast(lua_State *L) {
@@ -314,10 +322,18 @@ static int stop_child(lua_State *L, lph_ctx *ctx) {
   return stop(L, ctx);
 }
 
+static int stop_now(lua_State *L, int status, lua_KContext k) {
+  (void)status, (void)k;
+  return stop(L, lph_get(L));
+}
+
 static int server_stop(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   lua_settop(L, 2);
-  return by_child(L) ? stop_child(L, ctx) : stop(L, ctx);
+  if (by_child(L)) return stop_child(L, ctx);
+  lph_dest to;
+  lph_check_dest(ctx, L, 1, &to);
+  return lph_when_seen(L, ctx, &to, stop_now);
 }
 
 /* stopping(reason[, reply]): { reason, reply, is there a reply } */

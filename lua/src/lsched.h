@@ -305,6 +305,10 @@ typedef struct lph_dest {
 } lph_dest;
 int lph_send(lua_State *L, ph_class cls); /* a C function of Lua: (dest, message[, timeout]) */
 void lph_check_dest(lph_ctx *ctx, lua_State *L, int arg, lph_dest *out); /* raises */
+/* Calls k(L, LUA_OK, 0), at once or, if `to` is on a node that is not in view while events of the
+ * cluster wait to be handled, once they are: one of them may say that the node is there. For a C
+ * function of Lua, as lph_wait. */
+int lph_when_seen(lua_State *L, lph_ctx *ctx, const lph_dest *to, lua_KFunction k);
 bool lph_unseen(lph_proc *lp); /* a message that its receive has not looked at */
 bool lph_push_event(lph_ctx *ctx, lua_State *L, ph_msg *m, bool take); /* what receive hands out */
 

@@ -94,16 +94,36 @@ static int try_send(lph_ctx *ctx, lua_State *L, const lph_dest *to, ph_class cls
   return rc == PH_EBUSY ? wait_for_way(ctx, L, to, cls, due) : unsent(L, to, rc);
 }
 
+/* stack: dest, message, timeout */
+static int send_now(lua_State *L, ph_class cls) {
+  lph_ctx *ctx = lph_get(L);
+  lph_dest to;
+  lph_check_dest(ctx, L, 1, &to);
+  /* the clock is read only where the way is full: for almost all sends it is not */
+  return try_send(ctx, L, &to, cls,
+                  to.remote ? lph_due(ctx, lph_check_ms(L, 3, SEND_TIMEOUT)) : PH_NEVER);
+}
+
+static int info_now(lua_State *L, int status, lua_KContext k) {
+  (void)status, (void)k;
+  return send_now(L, PH_C_INFO);
+}
+
+static int cast_now(lua_State *L, int status, lua_KContext k) {
+  (void)status, (void)k;
+  return send_now(L, PH_C_CAST);
+}
+
 /* stack: dest, message[, timeout] */
 int lph_send(lua_State *L, ph_class cls) {
   lph_ctx *ctx = lph_get(L);
   if (lua_isnoneornil(L, 2)) luaL_argerror(L, 2, "a message cannot be nil");
-  uint64_t ms = lph_check_ms(L, 3, SEND_TIMEOUT);
+  (void)lph_check_ms(L, 3, SEND_TIMEOUT);
   lua_settop(L, 3);
-  /* the clock is read only where the way is full: for almost all sends it is not */
   lph_dest to;
   lph_check_dest(ctx, L, 1, &to);
-  return try_send(ctx, L, &to, cls, to.remote ? lph_due(ctx, ms) : PH_NEVER);
+  if (!to.remote && !to.err) return try_send(ctx, L, &to, cls, PH_NEVER);
+  return lph_when_seen(L, ctx, &to, cls == PH_C_CAST ? cast_now : info_now);
 }
 
 static int process_send(lua_State *L) {

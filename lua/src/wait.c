@@ -221,6 +221,41 @@ int lph_wait_reply(lua_State *L, lph_task *t) {
   return 2;
 }
 
+/* ---- Until the view is known
+ * ------------------------------------------------------
+ */
+
+static int look_again(lua_State *L, lph_ctx *ctx, lua_KFunction k);
+
+/* stack: ..., mark */
+static int looked(lua_State *L, int status, lua_KContext kctx) {
+  lph_task *t = (lph_task *)kctx;
+  lph_ctx *ctx = t->ctx;
+  lua_KFunction k = (lua_KFunction)t->user;
+  (void)status;
+  if (!ph_rt_handled(ctx->rt, (uint64_t)lua_tointeger(L, -1))) return look_again(L, ctx, k);
+  lua_pop(L, 1);
+  return k(L, LUA_OK, 0);
+}
+
+static int look_again(lua_State *L, lph_ctx *ctx, lua_KFunction k) {
+  lph_task *t = lph_wait_begin(L, ctx);
+  int rc = ph_wait(lph_waiter(t), 0);
+  if (rc < 0) return lph_error(L, rc, NULL);
+  t->user = (void *)k;
+  return lph_wait(L, t, looked);
+}
+
+int lph_when_seen(lua_State *L, lph_ctx *ctx, const lph_dest *to, lua_KFunction k) {
+  const ph_nodeent *e = to->node;
+  if (to->remote && !to->name) e = ph_sys_node_at(ctx->sys, ph_id_node(to->pid));
+  bool hidden = to->err || (to->remote && !(e && e->peer));
+  uint64_t mark = hidden ? ph_rt_events(ctx->rt) : 0;
+  if (!mark || !lph_can_wait(L, ctx)) return k(L, LUA_OK, 0);
+  lua_pushinteger(L, (lua_Integer)mark);
+  return look_again(L, ctx, k);
+}
+
 /* coroutines of the user's that waited in the name of a process that ends: never resumed again */
 void lph_drop_foreign(ph_list *list) {
   for (ph_list *l; (l = ph_list_pop(list));) lph_task_put(PH_CONTAINER(l, lph_task, list), false);
