@@ -31,12 +31,15 @@ describe("node.start", function()
     with("join", "x")
     with("join", { "nowhere" })
     with("join", { x = "a@b" })
-    for _, key in ipairs { "heartbeat_interval", "heartbeat_timeout", "stall_timeout", "time_slice" } do
+    for _, key in ipairs { "heartbeat_interval", "heartbeat_timeout", "stall_timeout", "time_slice",
+      "handshake_timeout" } do
       for _, v in ipairs { 0, -1, "1", 0 / 0, math.huge } do with(key, v) end
     end
     with("max_message", 10)
     with("max_message", 1.5)
     with("max_message", 2 ^ 40)
+    for _, v in ipairs { 1023, 2 ^ 20 + 0.5, "1", 2 ^ 41, 2 ^ 26 } do with("max_queue", v) end
+    for _, v in ipairs { 0, -1, 1.5, "1", 2 ^ 17 } do with("max_unproven", v) end
     with("no_such", 1)
     with("tls", {}, "not_supported")
     refused("cookie", { name = "a@b", listen = "0.0.0.0:0", advertise = "127.0.0.1:1" })

@@ -28,7 +28,7 @@ static inline size_t ph_buf_size(const ph_buf *b) {
   return b->len - b->off;
 }
 static inline uint8_t *ph_buf_at(const ph_buf *b) {
-  return b->data + b->off;
+  return b->data ? b->data + b->off : NULL; /* nothing may be added to NULL, not even 0 */
 }
 
 /* A refcounted, immutable run of bytes: exit reasons, serialised specs, metadata. Not thread-safe.

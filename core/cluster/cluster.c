@@ -5,7 +5,13 @@
 
 #include "cluster/internal.h"
 
-enum { WINDOW = 4 * 1024 * 1024, WINDOW_MAX = 1024 * 1024 * 1024, UNPROVEN = 64, HANDSHAKE = 5000 };
+enum {
+  WINDOW = 4 * 1024 * 1024,
+  WINDOW_MAX = 1024 * 1024 * 1024,
+  QUEUE = 256 * 1024 * 1024,
+  UNPROVEN = 64,
+  HANDSHAKE = 5000
+};
 
 /* ---- making and ending ---- */
 
@@ -35,6 +41,7 @@ static int config_copy(ph_cluster *c, const ph_cluster_config *cfg) {
   c->handshake_timeout = PH_MS(cfg->handshake_timeout ? cfg->handshake_timeout : HANDSHAKE);
   c->max_message = cfg->max_message;
   c->window = cfg->window ? cfg->window : WINDOW;
+  c->max_queue = cfg->max_queue ? cfg->max_queue : QUEUE;
   c->max_unproven = cfg->max_unproven ? cfg->max_unproven : UNPROVEN;
   c->name = ph_strndup(&c->env, cfg->name, c->name_len);
   c->cookie = ph_alloc(&c->env, c->cookie_len + 1);

@@ -31,6 +31,7 @@ typedef struct ph_cluster_config {
   uint64_t stall_timeout;                         /* ms; 0: never */
   size_t max_message;
   size_t window;              /* credit a link has, bytes; 0: 4 MiB */
+  size_t max_queue;           /* bytes that may wait to be sent to one node; 0: 256 MiB */
   uint32_t max_unproven;      /* unproven connections; 0: 64 */
   uint64_t handshake_timeout; /* ms; 0: 5000 */
 } ph_cluster_config;
@@ -74,10 +75,11 @@ int ph_cluster_new(const ph_env *env, ph_transport *t, const ph_cluster_config *
 void ph_cluster_free(ph_cluster *c); /* closes at once, tells nobody, emits nothing */
 const char *ph_cluster_address(const ph_cluster *c); /* "host:port" listened on */
 /* Call ph_cluster_turn after one or more commands: what they wrote leaves there. Errors: PH_EINVAL
- * (unknown command, malformed text), PH_ENOMEM, PH_ECLOSED (after LEAVE), SEND: PH_ETOOLARGE; no
- * error when the peer is gone. A SEND that fails for lack of memory resets the link, so that both
- * sides are told (LINK_RESET). What is sent while a link is being made again is dropped; LINK_RESET
- * follows. A CONNECT that fails at once also emits CONNECTED. */
+ * (unknown command, malformed text), PH_ENOMEM, PH_ECLOSED (after LEAVE), SEND: PH_ETOOLARGE;
+ * PH_EBUSY (max_queue); no error when the peer is gone. A SEND that fails for lack of memory, or
+ * because too much waits for a node that does not read, resets the link, so that both sides are
+ * told (LINK_RESET). What is sent while a link is being made again is dropped; LINK_RESET follows.
+ * A CONNECT that fails at once also emits CONNECTED. */
 int ph_cluster_command(ph_cluster *c, uint32_t type, uint64_t a, uint64_t b, const void *p,
                        size_t n);
 /* after LEAVE: true once every link is closed and flushed */

@@ -33,6 +33,12 @@ int ph__flow_send(ph__link *l, const void *p, size_t n) {
   if (l->said_leave) return 0;
   if (ph_list_empty(&l->queue) && n <= PH_FRAGMENT && may_send(l))
     return write_frame(l, PH_FRAME_DATA, p, n);
+  if (sizeof(message) + n > c->max_queue - l->held) {
+    if (ph__once(c, "queue", l->node->name, l->node->name_len))
+      ph_logf(&c->env, PH_LOG_WARN, "cluster: %s does not read: too much waits for it, link closed",
+              l->node->name);
+    return PH_EBUSY;
+  }
   message *m = ph_alloc(&c->env, sizeof *m + n);
   if (!m) return PH_ENOMEM;
   m->n = n;
@@ -40,6 +46,7 @@ int ph__flow_send(ph__link *l, const void *p, size_t n) {
   if (n) memcpy(m->data, p, n);
   ph_list_push(&l->queue, &m->in_queue);
   l->queued += n;
+  l->held += sizeof *m + n;
   if (may_send(l)) ph__link_dirty(l);
   if (l->queued > l->window && !l->node->xoff) {
     l->node->xoff = true;
@@ -66,6 +73,7 @@ void ph__flow_pump(ph__link *l) {
     l->queued -= part;
     if (kind & PH_FRAME_MORE) continue;
     ph_list_remove(&m->in_queue);
+    l->held -= sizeof *m + m->n;
     ph_free(&c->env, m);
   }
   if (l->state != PH__UP || !l->node->xoff) return;
@@ -77,7 +85,7 @@ void ph__flow_pump(ph__link *l) {
 void ph__flow_clear(ph__link *l) {
   for (ph_list *e; (e = ph_list_pop(&l->queue));)
     ph_free(&l->c->env, PH_CONTAINER(e, message, in_queue));
-  l->queued = 0;
+  l->queued = l->held = 0;
 }
 
 void ph__flow_granted(ph__link *l, uint64_t n) {

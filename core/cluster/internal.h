@@ -108,6 +108,7 @@ struct ph__link {
   uint64_t sent, allowed;
   ph_list queue;
   size_t queued, filled; /* payload bytes in queue; bytes the socket had not taken when last seen */
+  size_t held;           /* memory of the queue */
   bool busy;             /* wrote or read more than PH__KEEP at once, since the last heartbeat */
 
   /* Receiving: `received` counts messages that are whole (split.fragments the one that is not).
@@ -204,7 +205,7 @@ struct ph_cluster {
   uint8_t *cookie;
   size_t cookie_len;
   uint64_t interval, timeout, stall_timeout, handshake_timeout; /* ns */
-  size_t max_message, window;
+  size_t max_message, window, max_queue;
   uint32_t max_unproven;
   bool listening, announced;
 

@@ -8,10 +8,11 @@ local node = {}
 local DEFAULTS = {
   listen = "127.0.0.1:0", join = {}, heartbeat_interval = 1000, heartbeat_timeout = 8000,
   stall_timeout = 60000, time_slice = 5, max_message = 64 * 1024 * 1024,
+  max_queue = 256 * 1024 * 1024, max_unproven = 64, handshake_timeout = 5000,
 }
 
 local MAX_NAME, MAX_COOKIE, MAX_ADDRESS = 255, 1024, 280
-local MAX_MESSAGE = 2 ^ 30
+local MAX_MESSAGE, MAX_QUEUE, MAX_UNPROVEN = 1 << 30, 1 << 40, 1 << 16
 
 local function wrong(key, message)
   local err = core.error("invalid_option", ("%s: %s"):format(key, message))
@@ -53,10 +54,12 @@ local function ms(value)
   end
 end
 
-local function size(value)
-  local n = type(value) == "number" and math.tointeger(value)
-  if not n or n < 1024 or n > MAX_MESSAGE then
-    return ("an integer from 1024 to %d expected"):format(MAX_MESSAGE)
+local function integer(least, most)
+  return function(value)
+    local n = type(value) == "number" and math.tointeger(value)
+    if not n or n < least or n > most then
+      return ("an integer from %d to %d expected"):format(least, most)
+    end
   end
 end
 
@@ -78,7 +81,8 @@ end
 local CHECKS = {
   name = node_name, listen = address, advertise = address, cookie = cookie, join = targets,
   heartbeat_interval = ms, heartbeat_timeout = ms, stall_timeout = ms, time_slice = ms,
-  max_message = size,
+  max_message = integer(1024, MAX_MESSAGE), max_queue = integer(1024 * 1024, MAX_QUEUE),
+  max_unproven = integer(1, MAX_UNPROVEN), handshake_timeout = ms,
 }
 
 local function is_loopback(listen)
@@ -101,6 +105,9 @@ local function check_together(o)
   end
   if o.heartbeat_timeout < 4 * o.heartbeat_interval then
     return wrong("heartbeat_timeout", "at least 4 times heartbeat_interval expected")
+  end
+  if o.max_queue < 2 * o.max_message then
+    return wrong("max_queue", "at least twice max_message expected")
   end
   return o
 end
@@ -132,6 +139,9 @@ end
 ---@field stall_timeout? number  ms, default 60000
 ---@field time_slice? number  ms that a process may run on while others wait, default 5
 ---@field max_message? integer  bytes, default 64 MiB
+---@field max_queue? integer  bytes that may wait to be sent to one node, default 256 MiB, at least 2 * max_message
+---@field max_unproven? integer  connections that have not proven the cookie yet, default 64
+---@field handshake_timeout? number  ms that such a one has, default 5000
 
 --- Makes this OS process a node.
 ---@param options phub.node.options

@@ -17,6 +17,13 @@ static uint64_t field_ms(lua_State *L, const char *key) {
   return ms;
 }
 
+static size_t field_size(lua_State *L, const char *key) {
+  lua_getfield(L, 1, key);
+  size_t n = (size_t)luaL_checkinteger(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
 /* the string stays in the table at index 1; NULL when there is none */
 static const char *field_text(lua_State *L, const char *key, size_t *n) {
   lua_getfield(L, 1, key);
@@ -25,7 +32,7 @@ static const char *field_text(lua_State *L, const char *key, size_t *n) {
   return s;
 }
 
-/* node_start(config): name, listen, advertise, cookie, times, max_message; all checked */
+/* node_start(config): name, listen, advertise, cookie, times, limits; all checked */
 static int node_start(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
   ph_cluster_config c = {0};
@@ -38,8 +45,10 @@ static int node_start(lua_State *L) {
   c.heartbeat_interval = field_ms(L, "heartbeat_interval");
   c.heartbeat_timeout = field_ms(L, "heartbeat_timeout");
   c.stall_timeout = field_ms(L, "stall_timeout");
-  lua_getfield(L, 1, "max_message");
-  c.max_message = (size_t)luaL_checkinteger(L, -1);
+  c.handshake_timeout = field_ms(L, "handshake_timeout");
+  c.max_message = field_size(L, "max_message");
+  c.max_queue = field_size(L, "max_queue");
+  c.max_unproven = (uint32_t)field_size(L, "max_unproven");
   if (!c.name || !c.listen) return luaL_error(L, "name and listen must be strings");
   if (!c.cookie) c.cookie = "";
   int rc = ph_rt_start(ctx->rt, &c);

@@ -356,6 +356,43 @@ static void idle_links_are_small(void **state) {
   sim_end(&s);
 }
 
+/* A peer that neither reads nor grants while this side answers it: what waits is bounded, and both
+ * sides hear that it was lost. */
+static void a_queue_is_bounded(void **state) {
+  (void)state;
+  sim s;
+  sim_init(&s, 21);
+  s.cfg.max_queue = 3 * MIB;
+  s.cfg.window = MIB;
+  sim_add(&s);
+  sim_add(&s);
+  sim_join(&s, 0, 1);
+  assert_true(sim_until(&s, sim_mesh, 1000));
+  s.n[1].hold = true;
+  static uint8_t bytes[100];
+  size_t base = s.n[0].te.bytes;
+  int refused = 0;
+  for (int i = 0; i < 100000; i++) {
+    int err = sim_send(&s, 0, "n1@sim", bytes, sizeof bytes);
+    assert_true(err == 0 || err == PH_EBUSY);
+    refused += err == PH_EBUSY;
+    assert_true(s.n[0].te.bytes < base + 5 * MIB); /* the queue, and what is written */
+    if (i % 1000 == 0) sim_ms(&s, 1);
+  }
+  assert_true(refused > 0);
+  assert_int_equal(sim_told(&s, 0, PH_EV_NODE_DOWN, NULL), 0);
+  s.n[1].hold = false;
+  sim_ms(&s, 3000);
+  assert_true(sim_told(&s, 0, PH_EV_LINK_RESET, "n1@sim") > 0);
+  assert_true(sim_told(&s, 1, PH_EV_LINK_RESET, "n0@sim") > 0);
+  assert_int_equal(s.n[0].warnings, 1);
+  uint64_t before = s.n[1].frames;
+  assert_int_equal(sim_send(&s, 0, "n1@sim", bytes, sizeof bytes), 0);
+  sim_ms(&s, 100);
+  assert_int_equal(s.n[1].frames, before + 1);
+  sim_end(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(messages_arrive_whole_and_in_order),
@@ -371,6 +408,7 @@ int main(void) {
       cmocka_unit_test(socket_is_not_overfilled),
       cmocka_unit_test(answers_do_not_pile_up),
       cmocka_unit_test(idle_links_are_small),
+      cmocka_unit_test(a_queue_is_bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
