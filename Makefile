@@ -6,6 +6,7 @@
 #   make ctest specs     the two halves of test     make format  clang-format, in place
 #   make check           test under ASan and UBSan, TSan, valgrind (check-asan, -tsan, -valgrind)
 #   make bench [N=1000]  measures; doc/bench.md
+#   make fuzz SECONDS=n  libFuzzer on what comes from peers (fuzz-smoke, fuzz-corpus)
 #
 # What is missing on the machine is named, and installed with apt-get by root (.ci/deps).
 #
@@ -99,7 +100,7 @@ endif
 CFLAGS ?= -g
 # gcc warns of what it does not know once sanitizers have changed the code.
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-  $(if $(SAN),-Wno-format-truncation -Wno-maybe-uninitialized) $(WERROR)
+  $(if $(SAN),$(if $(filter gcc,$(COMPILER)),-Wno-format-truncation -Wno-maybe-uninitialized)) $(WERROR)
 BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) \
   $(SAN_FLAGS_$(SAN)) -Icore
 LINK := $(SAN_LINK_$(SAN)) -pthread $(LDFLAGS)
@@ -123,7 +124,8 @@ all: $(B)/phub/core.so
 GOALS := $(or $(MAKECMDGOALS),all)
 DEPS := $(sort $(if $(filter-out clean env format lint deps,$(GOALS)),build) \
   $(if $(filter demo test ctest check% specs bench,$(GOALS)),run) $(if $(filter bench,$(GOALS)),bench) \
-  $(if $(filter test ctest check% bench specs objects,$(GOALS)),test) \
+  $(if $(filter test ctest check% bench specs objects fuzz%,$(GOALS)),test) \
+  $(if $(filter fuzz%,$(GOALS)),fuzz) \
   $(if $(VALGRIND)$(filter check check-valgrind,$(GOALS)),valgrind) $(if $(filter lint,$(GOALS)),build run lint) \
   $(if $(filter format,$(GOALS)),lint))
 deps:
@@ -259,6 +261,42 @@ lint: all
 
 format: deps
 	@clang-format -i $(C_FILES)
+
+# ---- fuzzing -------------------------------------------------------------------------------
+
+# Four libFuzzer programs (spec/core/fuzz), under ASan and UBSan, each for SECONDS, from a corpus that
+# is recorded from the traffic of a cluster in memory. What one finds is in build/fuzz/found, and what
+# it learns in build/fuzz/learnt; FUZZ=node: one of them only. fuzz-smoke: in CI.
+FUZZ ?= frame value handshake node
+SECONDS ?= 60
+FUZZ_FLAVOUR := B=build/fuzz CC=clang SAN=address CFLAGS='-g -fsanitize=fuzzer-no-link'
+FUZZ_SRC := $(call find_c,spec/core/fuzz)
+FUZZ_HELP := $(filter-out spec/core/fuzz/fuzz_% spec/core/fuzz/record.c,$(FUZZ_SRC))
+C_FILES += $(FUZZ_SRC) $(wildcard spec/core/fuzz/*.h)
+ALL_OBJ += $(call obj,$(FUZZ_SRC))
+.PHONY: fuzz fuzz-smoke fuzz-corpus fuzz-programs
+
+$(B)/obj/spec/core/%.o: spec/core/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(BASE_CFLAGS) $(CORE_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+FUZZ_PARTS := $(call obj,$(FUZZ_HELP)) $(call archives,hub)
+$(B)/fuzz_%: $(B)/obj/spec/core/fuzz/fuzz_%.o $(FUZZ_PARTS)
+	$(call say,LD,$@)$(CC) $(LINK) -fsanitize=fuzzer -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	  $(CORE_LIBS) $(CMOCKA_LIBS) -lm
+$(B)/record: $(B)/obj/spec/core/fuzz/record.o $(FUZZ_PARTS)
+	$(call say,LD,$@)$(CC) $(LINK) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	  $(CORE_LIBS) $(CMOCKA_LIBS) -lm
+
+fuzz-programs: $(B)/record $(foreach f,$(FUZZ),$(B)/fuzz_$(f))
+fuzz-corpus:
+	@$(MAKE) --no-print-directory $(FUZZ_FLAVOUR) fuzz-programs
+	@rm -rf build/fuzz/corpus; mkdir -p build/fuzz/corpus
+	@build/fuzz/record build/fuzz/corpus
+fuzz: fuzz-corpus
+	@spec/core/fuzz/run.sh $(SECONDS) $(FUZZ)
+fuzz-smoke:
+	@$(MAKE) --no-print-directory fuzz SECONDS=10
 
 # ---- installing ----------------------------------------------------------------------------
 

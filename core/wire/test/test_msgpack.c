@@ -262,6 +262,75 @@ static void garbage_is_judged_like_msgpack_does(void **state) {
   TE_END(&t);
 }
 
+static bool they_accept(const uint8_t *p, size_t n) {
+  msgpack_unpacked u;
+  msgpack_unpacked_init(&u);
+  size_t off = 0;
+  bool ok = msgpack_unpack_next(&u, (const char *)p, n, &off) == MSGPACK_UNPACK_SUCCESS && off == n;
+  msgpack_unpacked_destroy(&u);
+  return ok;
+}
+
+/* bytes changed, cut out, put in and doubled, in deep and flat values: both say yes, and read the
+ * same, or both say no */
+static void mutated_values_are_judged_alike(void **state) {
+  (void)state;
+  te t;
+  te_init(&t, 5);
+  ph_buf b;
+  ph_buf_init(&b, &t.env);
+  int good = 0, bad = 0;
+  for (int i = 0; i < 60000; i++) {
+    uint8_t p[600];
+    ph_buf_reset(&b);
+    write_value(&t, &b, 1 + i % 14);
+    size_t n = ph_buf_size(&b);
+    if (n < 2 || n > 300) continue;
+    memcpy(p, ph_buf_at(&b), n);
+    for (uint64_t k = 1 + te_below(&t, 3); k; k--) {
+      size_t at = te_below(&t, n), len = 1 + te_below(&t, 8);
+      if (len > n - at) len = n - at;
+      switch (te_below(&t, 4)) {
+      case 0:
+        p[at] = (uint8_t)te_random64(&t);
+        break;
+      case 1: /* cut out */
+        if (len < n) memmove(p + at, p + at + len, n - at - len), n -= len;
+        break;
+      case 2: /* doubled */
+        memmove(p + at + len, p + at, n - at), n += len;
+        break;
+      default: /* put in */
+        memmove(p + at + 1, p + at, n - at), n++;
+        p[at] = (uint8_t)(0x80 + te_below(&t, 0x60));
+      }
+    }
+    uint8_t *copy = exact(p, n);
+    bool ok = ph_value_check(copy, n) == 0;
+    if (ok) both_read(copy, n);
+    if (ok || safe_for_them(copy, n)) assert_int_equal(they_accept(copy, n), ok);
+    good += ok;
+    bad += !ok;
+    free(copy);
+  }
+  assert_true(good > 1000 && bad > 1000);
+  ph_buf_deinit(&b);
+  TE_END(&t);
+}
+
+/* where they part: levels of tables. Theirs end at 32, ours at PH_MAX_DEPTH. */
+static void the_limits_are_known(void **state) {
+  (void)state;
+  uint8_t p[PH_MAX_DEPTH + 2];
+  memset(p, 0x91, sizeof p); /* arrays of one */
+  for (int levels = 1; levels <= PH_MAX_DEPTH + 1; levels++) {
+    p[levels] = 0xc0;
+    assert_int_equal(ph_value_check(p, (size_t)levels + 1) == 0, levels <= PH_MAX_DEPTH);
+    assert_int_equal(they_accept(p, (size_t)levels + 1), levels <= 32);
+    p[levels] = 0x91;
+  }
+}
+
 static void float32_and_signed_encodings_are_unified(void **state) {
   (void)state;
   msgpack_sbuffer s;
@@ -290,6 +359,8 @@ int main(void) {
       cmocka_unit_test(both_read_every_encoding),
       cmocka_unit_test(truncated_values_are_refused),
       cmocka_unit_test(garbage_is_judged_like_msgpack_does),
+      cmocka_unit_test(mutated_values_are_judged_alike),
+      cmocka_unit_test(the_limits_are_known),
       cmocka_unit_test(float32_and_signed_encodings_are_unified),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
