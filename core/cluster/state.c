@@ -22,7 +22,7 @@ enum {
   AT_ONCE = 2, /* so many changes are told at once, */
   GATHER = 20, /* ms; then those of this time together */
   FORWARDERS = 2,
-  EDGES_MAX = 64 * 1024
+  EDGES_MAX = PH__STATES
 };
 
 uint64_t ph__key(const char *name, size_t n, uint64_t incarnation) {
@@ -190,27 +190,43 @@ static int compare_keys(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-static bool among(const uint8_t *keys, size_t len, uint64_t key) {
-  for (size_t i = 0; i < len; i += KEY) {
-    if (get(keys + i) == key) return true;
-  }
-  return false;
+/* the keys in order */
+static void sorted(uint64_t *out, const uint8_t *keys, size_t n) {
+  for (size_t i = 0; i < n; i++) out[i] = get(keys + i * KEY);
+  if (n > 1) qsort(out, n, sizeof *out, compare_keys);
 }
 
+/* `old` without `removed`, and `added`; all in order, each once. Returns how many. */
+static size_t combine(uint64_t *out, const uint64_t *old, size_t old_n, const uint64_t *added,
+                      size_t added_n, const uint64_t *removed, size_t removed_n) {
+  size_t n = 0, i = 0, k = 0, r = 0;
+  while (i < old_n || k < added_n) {
+    bool from_old = i < old_n && (k == added_n || old[i] < added[k]);
+    uint64_t key = from_old ? old[i++] : added[k++];
+    while (from_old && r < removed_n && removed[r] < key) r++;
+    if (from_old && r < removed_n && removed[r] == key) continue;
+    if (n == 0 || out[n - 1] != key) out[n++] = key;
+  }
+  return n;
+}
+
+/* In proportion to what it has and is told, for a peer may tell much. */
 static int merge(ph__node *node, const state *s) {
   ph_cluster *c = node->c;
-  size_t old = s->from ? node->edge_count : 0, n = 0;
-  size_t most = old + s->added_len / KEY;
-  if (most > EDGES_MAX) return PH_EMALFORMED;
-  uint64_t *edges = most ? ph_alloc(&c->env, most * sizeof *edges) : NULL;
-  if (most && !edges) return PH_ENOMEM;
-  for (size_t i = 0; i < old; i++) {
-    uint64_t key = node->edges[i];
-    if (!among(s->removed, s->removed_len, key) && !among(s->added, s->added_len, key))
-      edges[n++] = key;
+  size_t old = s->from ? node->edge_count : 0;
+  size_t added = s->added_len / KEY, removed = s->removed_len / KEY;
+  if (old + added > EDGES_MAX) return PH_EMALFORMED;
+  uint64_t *edges = old + added ? ph_alloc(&c->env, (old + added) * sizeof *edges) : NULL;
+  uint64_t *said = ph_alloc(&c->env, (added + removed + 1) * sizeof *said);
+  if (!said || (old + added && !edges)) {
+    ph_free(&c->env, edges);
+    ph_free(&c->env, said);
+    return PH_ENOMEM;
   }
-  for (size_t i = 0; i < s->added_len; i += KEY) edges[n++] = get(s->added + i);
-  if (n > 1) qsort(edges, n, sizeof *edges, compare_keys);
+  sorted(said, s->added, added);
+  sorted(said + added, s->removed, removed);
+  size_t n = combine(edges, node->edges, old, said, added, said + added, removed);
+  ph_free(&c->env, said);
   ph_free(&c->env, node->edges);
   node->edges = edges;
   node->edge_count = (uint32_t)n;
@@ -335,31 +351,47 @@ void ph__summary_send(ph__link *l, bool answer) {
   (void)ph__control_end(l);
 }
 
-typedef struct pairs {
-  const uint8_t *p;
-  size_t count, at; /* both sides are mostly in one order: the search goes on from the last one */
-  size_t met;       /* of which we know as much or more */
+typedef struct pair {
+  uint64_t key, number;
+} pair;
+
+typedef struct pairs { /* in order of their keys */
+  pair *p;
+  size_t count;
+  size_t met; /* of which we know as much or more */
 } pairs;
 
-/* the other's number of this one; 0: not known there */
-static uint64_t number_of(pairs *s, uint64_t key) {
-  for (size_t i = 0; i < s->count; i++) {
-    size_t k = (s->at + i) % s->count;
-    if (get(s->p + k * PAIR) != key) continue;
-    s->at = k + 1;
-    return get(s->p + k * PAIR + KEY);
-  }
+static int compare_pairs(const void *a, const void *b) {
+  return compare_keys(&((const pair *)a)->key, &((const pair *)b)->key);
+}
+
+static int read_pairs(ph_cluster *c, pairs *s, const uint8_t *p, size_t n) {
+  if (n == 0) return 0;
+  s->p = ph_alloc(&c->env, n / PAIR * sizeof *s->p);
+  if (!s->p) return PH_ENOMEM;
+  for (s->count = 0; s->count < n / PAIR; s->count++, p += PAIR)
+    s->p[s->count] = (pair){get(p), get(p + KEY)};
+  qsort(s->p, s->count, sizeof *s->p, compare_pairs);
   return 0;
+}
+
+/* the other's number of this one; 0: not known there */
+static uint64_t number_of(const pairs *s, uint64_t key) {
+  pair k = {key, 0};
+  const pair *found = s->count ? bsearch(&k, s->p, s->count, sizeof k, compare_pairs) : NULL;
+  return found ? found->number : 0;
 }
 
 int ph__summary_receive(ph__link *l, ph_reader *r, uint32_t fields) {
   ph_cluster *c = l->c;
   pairs s = {0};
   bool answer;
+  const uint8_t *p;
   size_t n;
-  if (fields < 2 || ph_r_bool(r, &answer) < 0 || ph_r_bin(r, &s.p, &n, PH_FRAGMENT) < 0 || n % PAIR)
+  if (fields < 2 || ph_r_bool(r, &answer) < 0 || ph_r_bin(r, &p, &n, PH_FRAGMENT) < 0 || n % PAIR)
     return PH_EMALFORMED;
-  s.count = n / PAIR;
+  int err = read_pairs(c, &s, p, n);
+  if (err < 0) return err;
   uint64_t theirs = number_of(&s, c->key);
   s.met += theirs != 0;
   if (theirs < c->number && !(c->own_dirty && theirs && theirs >= c->told)) {
@@ -378,5 +410,6 @@ int ph__summary_receive(ph__link *l, ph_reader *r, uint32_t fields) {
     (void)ph__control_end(l);
   }
   if (answer && s.met < s.count) ph__summary_send(l, false);
+  ph_free(&c->env, s.p);
   return 0;
 }

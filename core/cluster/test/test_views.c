@@ -276,11 +276,86 @@ static void hundred_nodes(void **state) {
   sim_end(&s);
 }
 
+/* ---- what a node says of its links ---- */
+
+enum { KEYS = 40 };
+
+/* some of the keys, in any order, some twice; none of `not_in` */
+static size_t some_keys(te *t, uint8_t *out, bool in[KEYS], const bool *not_in) {
+  size_t n = 0;
+  for (uint64_t i = te_below(t, KEYS); i > 0; i--) {
+    size_t k = te_below(t, KEYS);
+    if (not_in && not_in[k]) continue;
+    in[k] = true;
+    for (int b = 0; b < 8; b++) out[n++] = (uint8_t)((k * UINT64_C(0x9e3779b97f4a7c15)) >> (8 * b));
+  }
+  return n;
+}
+
+static void say_links(sim *s, uint64_t from, uint64_t number, const uint8_t *added, size_t added_n,
+                      const uint8_t *removed, size_t removed_n) {
+  ph_cluster *c = s->n[0].c;
+  ph_buf b;
+  ph_reader r;
+  uint32_t count, type;
+  ph_buf_init(&b, &s->te.env);
+  ph_w_array(&b, 9);
+  ph_w_uint(&b, PH_M_STATE);
+  ph_w_cstr(&b, "far@sim");
+  ph_w_uint(&b, 7);
+  ph_w_uint(&b, from);
+  ph_w_uint(&b, number);
+  ph_w_uint(&b, 0);
+  ph_w_cstr(&b, "mem:77");
+  ph_w_bin(&b, added, added_n);
+  ph_w_bin(&b, removed, removed_n);
+  ph_reader_init(&r, ph_buf_at(&b), ph_buf_size(&b));
+  assert_int_equal(ph_r_array(&r, &count), 0);
+  assert_int_equal(ph_r_u32(&r, &type), 0);
+  ph__enter(c);
+  ph__link *l = PH_CONTAINER(c->links.next, ph__link, in_all);
+  assert_int_equal(ph__state_receive(l, &r, count - 1, ph_buf_at(&b), ph_buf_size(&b)), 0);
+  ph__exit(c);
+  ph_buf_deinit(&b);
+}
+
+/* After any changes, given in any order and more than once, its links are in order and each once.
+ */
+static void a_nodes_links_are_a_set(void **state) {
+  (void)state;
+  sim s;
+  sim_world(&s, 5, 2);
+  bool model[KEYS] = {false};
+  for (uint64_t number = 1; number < 500; number++) {
+    uint8_t added[KEYS * 8], removed[KEYS * 8];
+    bool in[KEYS] = {false}, out[KEYS] = {false};
+    bool whole = number == 1 || te_below(&s.te, 10) == 0;
+    size_t a = some_keys(&s.te, added, in, NULL), r = some_keys(&s.te, removed, out, in);
+    say_links(&s, whole ? 0 : number - 1, number, added, a, removed, r);
+    const ph__node *far = ph__node_find(s.n[0].c, "far@sim", 7);
+    assert_non_null(far);
+    uint32_t n = 0;
+    for (int k = 0; k < KEYS; k++) {
+      model[k] = in[k] || (model[k] && !whole && !out[k]);
+      n += model[k];
+    }
+    assert_int_equal(far->edge_count, n);
+    for (uint32_t i = 0; i < n; i++) {
+      size_t k = 0;
+      while (k < KEYS && k * UINT64_C(0x9e3779b97f4a7c15) != far->edges[i]) k++;
+      assert_true(k < KEYS && model[k]);
+      assert_true(i == 0 || far->edges[i] > far->edges[i - 1]);
+    }
+  }
+  sim_end(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(views_become_the_components),
       cmocka_unit_test(allocations_fail_on_the_way),
       cmocka_unit_test(hundred_nodes),
+      cmocka_unit_test(a_nodes_links_are_a_set),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
