@@ -160,6 +160,9 @@ typedef struct ph_member {
   bool tombs_due;                  /* and the tombstones of all others: it was greeted */
   uint64_t round, round_at; /* our last comparison of all buckets: its number, and when, ns */
   uint64_t their_round;
+  bool round_open; /* it has yet to answer the last one */
+  bool differs;    /* a digest that differed came meanwhile: to be asked for again */
+  bool greeted;    /* a greeting came meanwhile: to be answered with all again */
   bool round_over; /* its answer is here, what it asked of us has yet to be sent */
   uint32_t bucket_at;
   struct ph_batch *out[PH_OUT_COUNT]; /* gathered for it in this turn, NULL: nothing */

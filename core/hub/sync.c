@@ -12,7 +12,7 @@
 #include "cluster/cluster.h"
 #include "hub/internal.h"
 
-enum { SLICE_BYTES = 64 * 1024 };
+enum { SLICE_BYTES = 64 * 1024, GREET_AGAIN = 1000 /* ms */ };
 
 ph_member *ph__member(ph_hub *h, const ph_nodeent *n) {
   if (n->index == PH_SELF) return &h->self;
@@ -200,6 +200,7 @@ static void end_exchange(ph_hub *h, ph_member *m) {
     m->out[i] = NULL;
   }
   m->snapping = m->rows_wanted = m->tombs_due = m->round_over = false;
+  m->round_open = m->differs = m->greeted = false;
   m->snap_at = NULL;
   memset(m->buckets, 0, sizeof m->buckets);
 }
@@ -284,7 +285,8 @@ static void send_buckets(ph_hub *h, ph_member *m, bool answer) {
   ph_buf b;
   m->round++;
   m->round_at = ph_now(h->env);
-  m->round_over = false;
+  m->round_over = m->differs = false;
+  m->round_open = true;
   for (size_t i = 0; i < PH_BUCKETS; i++)
     for (int k = 0; k < 8; k++) raw[i * 8 + (size_t)k] = (uint8_t)(h->digest[i] >> (8 * k));
   ph__head(h, &b, PH_H_BUCKETS, 3);
@@ -306,7 +308,16 @@ static void send_snap(ph_hub *h, ph_member *m, bool begin) {
   if (ph__send(h, m, &b)) ph__oom(h);
 }
 
+/* Greeted again while what the last greeting was answered with is on its way: that must do until it
+ * is answered (or the next sync interval), for a greeting is small and the answer is not. */
+static bool exchanging(ph_hub *h, ph_member *m) {
+  if (!m->round_open || ph_now(h->env) - m->round_at >= PH_MS(GREET_AGAIN)) return false;
+  m->greeted = true;
+  return true;
+}
+
 static void exchange(ph_hub *h, ph_member *m) {
+  m->greeted = false;
   ph__flush(h); /* facts told before the snapshot begins must not come after it ends */
   send_snap(h, m, true);
   m->snapping = true;
@@ -369,12 +380,13 @@ static int on_hello(ph_hub *h, ph_member *m, ph_reader *r) {
     ph__settle_check(h);
     return 0;
   }
-  if (!m->hello) h->hellos++;
+  bool known = m->hello;
+  if (!known) h->hellos++;
   m->hello = true;
   m->nohub = false;
   ph__gone_back(h, m->node);
   meeting_check(h);
-  exchange(h, m);
+  if (!known || !exchanging(h, m)) exchange(h, m);
   return 0;
 }
 
@@ -526,6 +538,8 @@ static int on_digest(ph_hub *h, ph_member *m, ph_reader *r) {
   ph__kick(h);
   if (top == h->top)
     m->matched_at = ph_now(h->env);
+  else if (m->round_open) /* one round at a time: 20 bytes of a peer's are answered with 8 KiB */
+    m->differs = true;
   else
     send_buckets(h, m, true);
   return 0;
@@ -555,6 +569,12 @@ static int on_synced(ph_hub *h, ph_member *m, ph_reader *r) {
   uint64_t round;
   if (ph_r_uint(r, &round)) return PH_EMALFORMED;
   m->rows_ok = true;
+  if (round == m->round && m->round_open) {
+    m->round_open = false;
+    if (m->differs) ph__send_digest(h, m, true);
+    m->differs = false;
+    if (m->greeted) exchange(h, m);
+  }
   if (round == m->round && m->rows_wanted)
     m->round_over = true;
   else if (round == m->round)
@@ -736,6 +756,7 @@ void ph__sync_tick(ph_hub *h) {
   for (ph_list *l = h->members.next; l != &h->members; l = l->next) {
     ph_member *m = PH_CONTAINER(l, ph_member, all);
     if (!m->hello && !m->nohub) hello(h, m, true);
+    if (m->greeted) exchange(h, m);
   }
   ph__send_digest(h, NULL, false);
   if (h->ring_stale) ph__view_changed(h);

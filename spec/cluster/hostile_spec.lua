@@ -218,7 +218,7 @@ describe("under attack a node", function()
     for _, mute in ipairs { true, false } do
       for _, what in ipairs { "heartbeat", "probe", "unknown", "summary", "state", "strangers", "relay", "send",
         "nobody", "call", "monitor", "xoff", "hub_digest", "hub_survey", "hub_ask", "hub_view", "hub_hello",
-        "no_hub" } do
+        "hub_again", "hub_buckets", "no_hub" } do
         local p = enemy("flood", { what = what, ms = FLOOD_MS, mute = mute, other = peer.name })
         result(p)
         answered(("flood of %s%s"):format(what, mute and ", unread" or ""))

@@ -237,6 +237,7 @@ function Conn:received(kind, payload)
   self.count = self.count + 1
   local type = numbers(payload)[1]
   if self.hand then return self.hand(type, payload) end
+  if type == HUB_HELLO then self.me.hub_hello = payload end
   if self.mute or not self.proven then return end
   if kind ~= CONTROL then
     self:send(pack.array(pack.uint(GRANT), pack.uint(#payload + 5)), GRANT)
@@ -263,6 +264,7 @@ function hostile.connect(address, later)
   self.tcp:connect(host, math.tointeger(port), function(err)
     if err then return self:ended() end
     self.open = true
+    self.tcp:nodelay(true)
     self.tcp:read_start(function(failure, data)
       if failure or not data then return self:ended() end
       self:feed(data)

@@ -244,6 +244,10 @@ local floods = {
     return pack.array(pack.uint(64), pack.str "h", pack.uint(i), pack.str "t", pack.uint(math.mininteger),
       pack.bool(true)), 64
   end,
+  hub_again = function() return me.hub_hello or pack.array(pack.uint(78), pack.str "h"), 64 end,
+  hub_buckets = function(i)
+    return pack.array(pack.uint(76), pack.str "h", pack.bin(("%08d"):format(i):rep(1024)), pack.bool(true), pack.uint(i)), 76
+  end,
   no_hub = function(i) return pack.array(pack.uint(75), pack.str("other" .. i), pack.uint(i), pack.bool(true)), 75 end,
 }
 

@@ -222,10 +222,57 @@ static void a_node_without_the_hub_that_lies(void **state) {
   for (uint64_t seed = 101; seed <= 110; seed++) flood(seed, false);
 }
 
+/* Of a digest, or a greeting: a few bytes, which this node answers with those of all buckets, 8
+ * KiB; but once, until it is answered itself. */
+static void small_questions(bool greetings) {
+  hs *s = malloc(sizeof *s);
+  ph_buf b;
+  ph_cluster_stats before, after;
+  hs_init(s, 31);
+  hs_add(s);
+  hs_add(s);
+  hs_ms(s, 3000);
+  ph_cluster_stats_get(s->n[0].c, &before);
+  ph_buf_init(&b, &s->te.env);
+  const ph_nodeent *e = ph_sys_node_named(&s->n[0].node.sys, "n1@sim", 6);
+  for (uint64_t i = 0; i < 1000; i++) {
+    ph_buf_reset(&b);
+    ph_w_array(&b, greetings ? 6 : 4);
+    ph_w_uint(&b, greetings ? PH_H_HELLO : PH_H_DIGEST);
+    ph_w_cstr(&b, "h");
+    ph_w_uint(&b, greetings ? s->config.strategies : i + 1);
+    if (greetings) {
+      ph_w_cstr(&b, "defaults");
+      ph_w_uint(&b, s->n[1].hub->started);
+    }
+    ph_w_bool(&b, false);
+    ph_node_event(&s->n[0].node, PH_EV_FRAME, e->peer, 0, ph_buf_at(&b), ph_buf_size(&b));
+  }
+  ph_buf_deinit(&b);
+  hs_ms(s, 1000);
+  ph_cluster_stats_get(s->n[0].c, &after);
+  assert_in_range(after.bytes_out - before.bytes_out, PH_BUCKETS * 8, 4 * PH_BUCKETS * 8);
+  assert_true(hs_until(s, hs_quiet, NULL, 1000));
+  hs_end(s);
+  free(s);
+}
+
+static void a_flood_of_digests(void **state) {
+  (void)state;
+  small_questions(false);
+}
+
+static void a_flood_of_greetings(void **state) {
+  (void)state;
+  small_questions(true);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_member_that_lies),
       cmocka_unit_test(a_node_without_the_hub_that_lies),
+      cmocka_unit_test(a_flood_of_digests),
+      cmocka_unit_test(a_flood_of_greetings),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
