@@ -26,6 +26,7 @@ enum {
   CREDITS = 16,
   LOST = 256,
   KEPT = 64,
+  TRIM_MS = 2000, /* after a peer has gone */
   STANDBY_AGAIN_MS = 1000 /* after it could not be started */
 };
 
@@ -66,6 +67,7 @@ struct ph_rt {
 
   /* under the loop's mutex */
   ph_cluster *cluster;
+  uint64_t trim_due; /* 0: not */
   tally lost[LOST];
   int lost_count;
   kept_event kept[KEPT];
@@ -99,6 +101,8 @@ static void keep(ph_rt *rt, uint32_t type, uint64_t a, uint64_t b, const void *p
 /* While events are kept, later ones must not pass them: frames are lost, others kept too. */
 static void on_event(void *ctx, uint32_t type, uint64_t a, uint64_t b, const void *p, size_t n) {
   ph_rt *rt = ctx;
+  bool gone = type == PH_EV_NODE_DOWN || type == PH_EV_LINK_RESET;
+  if (gone && !rt->trim_due) rt->trim_due = ph_due(&rt->loop_env, TRIM_MS);
   if (rt->kept_count == 0 && ph_handoff_put(&rt->inbox, type, a, b, p, n, NULL, 0) == 0) {
     if (type == PH_EV_XOFF && ph_handoff_put(&rt->early, type, a, b, NULL, 0, NULL, 0))
       ph_logf(&rt->loop_env, PH_LOG_DEBUG, "out of memory: a sender hears of its xoff later");
@@ -143,8 +147,16 @@ static void drain_outbox(ph_rt *rt) {
   }
 }
 
+/* What waited for a peer that has gone, or came from it, may have been much: malloc would keep it. */
+static void trim(ph_rt *rt) {
+  if (!rt->trim_due || ph_now(&rt->loop_env) < rt->trim_due) return;
+  rt->trim_due = 0;
+  ph_env_trim();
+}
+
 static void turn(ph_rt *rt) {
   if (!rt->cluster) return;
+  trim(rt);
   ph_cluster_alive(rt->cluster, atomic_load_explicit(&rt->alive, memory_order_relaxed));
   drain_outbox(rt);
   if (rt->kept_count) put_kept(rt);

@@ -50,5 +50,7 @@ void ph_logf(const ph_env *e, int level, const char *fmt, ...)
 /* The environment of a real process: CLOCK_MONOTONIC, getrandom, malloc, stderr with PHUB_LOG
  * (error|warn|info|debug, default warn), repeated lines limited. Thread-safe. */
 void ph_env_real(ph_env *out);
+/* Gives back to the system what the real process's allocator keeps of memory that was freed. */
+void ph_env_trim(void);
 
 #endif

@@ -1,6 +1,9 @@
 /* The environment of a real process. Its only state is the memory of recent log lines, shared by
  * all environments of the process because they share stderr. */
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -126,6 +129,12 @@ static void real_log(void *ctx, int level, const char *line) {
   }
   pthread_mutex_unlock(&limiter.mutex);
   errno = saved;
+}
+
+void ph_env_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 static int level_from_environment(void) {
