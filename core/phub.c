@@ -26,7 +26,7 @@ enum {
   CREDITS = 16,
   LOST = 256,
   KEPT = 64,
-  TRIM_MS = 2000, /* after a peer has gone */
+  TRIM_MS = 2000,         /* after a peer has gone */
   STANDBY_AGAIN_MS = 1000 /* after it could not be started */
 };
 
@@ -147,7 +147,8 @@ static void drain_outbox(ph_rt *rt) {
   }
 }
 
-/* What waited for a peer that has gone, or came from it, may have been much: malloc would keep it. */
+/* What waited for a peer that has gone, or came from it, may have been much: malloc would keep it.
+ */
 static void trim(ph_rt *rt) {
   if (!rt->trim_due || ph_now(&rt->loop_env) < rt->trim_due) return;
   rt->trim_due = 0;

@@ -179,7 +179,8 @@ describe("under attack a node", function()
     local crowds, opened, left = {}, 0, 0
     local total, processes = FULL and 10000 or 2000, FULL and 5 or 2
     for i = 1, processes do
-      crowds[i] = enemy("crowd", { connections = total // processes, ms = FULL and 20000 or 5000, once = FULL, seed = i })
+      local settings = { connections = total // processes, ms = FULL and 20000 or 5000, once = FULL, seed = i }
+      crowds[i] = enemy("crowd", settings)
     end
     local joined = c:add { hub = false } -- in the middle of it
     for _, p in ipairs(crowds) do p:expect("^ready$", 60000) end
@@ -278,7 +279,8 @@ describe("the limits of node.start", function()
     assert.is_true(conn:prove(me))
     local pack, big = hostile.pack, hostile.pack.str(("r"):rep(50000))
     for i = 1, 150 do -- answers of 50 KB; it grants nothing
-      conn:send(pack.array(pack.uint(34), pack.str "echo", pack.uint(1), hostile.pid(me.name, 1, 1), pack.uint(i), big), 34)
+      local from = hostile.pid(me.name, 1, 1)
+      conn:send(pack.array(pack.uint(34), pack.str "echo", pack.uint(1), from, pack.uint(i), big), 34)
     end
     assert.is_truthy(hostile.wait(function() return conn.closed_at end, 5000 * SLOWER))
     eventually(function() return c[1].process.errors:find("evil@127.0.0.1 does not read", 1, true) end)

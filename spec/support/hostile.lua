@@ -4,7 +4,7 @@
 --   local c = hostile.connect("127.0.0.1:4711")
 --   c:prove { name = "evil@127.0.0.1", incarnation = 1, cookie = "..." }
 --   c:say(hostile.shapes.GRANT, 1, hostile.WRONG[3])      -- its first field wrong
---   c:wait(function() return c.closed_at end, 5000)
+--   hostile.wait(function() return c.closed_at end, 5000)
 local uv = require "luv"
 local sha256 = require "spec.support.sha256"
 
@@ -302,8 +302,6 @@ function Conn:prove(me)
   hostile.wait(function() return over or self.closed_at end, 5000)
   return self.proven or nil, rejected
 end
-
-function Conn:wait(cond, ms) return hostile.wait(cond, ms) end
 
 --- Waits until the bytes written have left, or the other side has closed.
 function Conn:flush(ms)

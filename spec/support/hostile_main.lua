@@ -126,7 +126,7 @@ function attacks.crowd()
   end
   say "ready"
   io.read "l"
-  uv.run "nowait"
+  hostile.wait(function() return open_count(conns) == 0 end, 500) -- what has come meanwhile is read
   local open = open_count(conns)
   for _, c in ipairs(conns) do c:close() end
   return { opened = opened, open = open }
@@ -246,7 +246,8 @@ local floods = {
   end,
   hub_again = function() return me.hub_hello or pack.array(pack.uint(78), pack.str "h"), 64 end,
   hub_buckets = function(i)
-    return pack.array(pack.uint(76), pack.str "h", pack.bin(("%08d"):format(i):rep(1024)), pack.bool(true), pack.uint(i)), 76
+    local digests = ("%08d"):format(i):rep(1024)
+    return pack.array(pack.uint(76), pack.str "h", pack.bin(digests), pack.bool(true), pack.uint(i)), 76
   end,
   no_hub = function(i) return pack.array(pack.uint(75), pack.str("other" .. i), pack.uint(i), pack.bool(true)), 75 end,
 }
