@@ -218,7 +218,7 @@ TSAN_TESTS := $(filter core/base/test/test_handoff.c core/base/test/test_env.c c
   lua/src/test/%,$(TEST_SRC))
 TSAN_SPECS := $(sort $(CLUSTER_SPECS) $(foreach s,future gen_server preempt process run, \
   $(wildcard spec/$(s)_spec.lua)))
-VALGRIND_SPECS := $(filter-out $(CLUSTER_SPECS) spec/install_spec.lua spec/readme_spec.lua,$(SPECS))
+VALGRIND_SPECS := $(filter-out $(CLUSTER_SPECS) spec/cluster/% spec/install_spec.lua spec/readme_spec.lua,$(SPECS))
 check: check-asan check-tsan check-valgrind
 check-asan:
 	@$(MAKE) --no-print-directory SAN=address test

@@ -11,7 +11,7 @@ local FULL = os.getenv "PHUB_SPEC_FULL"
 local BLOCK_MS = FULL and 20000 or 4000
 local NODE = not FULL and "{ heartbeat_interval = 200, heartbeat_timeout = 1600 }" or nil
 -- The window of the link and what stands behind it, with room to spare; a sanitizer's own on top.
-local GROWTH_MB = 64 * SLOWER
+local GROWTH_MB = SLOWER == 1 and 64 or 400
 
 -- Each node keeps the events of its monitor.
 local WATCH = [[
