@@ -277,7 +277,7 @@ describe("gen_server.call", function()
     local got
     local co = coroutine.create(function() got = gen_server.call(pid, 1) end)
     assert.same({ true, phub.future.waiting }, { coroutine.resume(co) })
-    process.sleep(5)
+    eventually(function() return got end)
     assert.equal(3, got)
     assert.equal("dead", coroutine.status(co))
   end)

@@ -1,5 +1,6 @@
 local phub = require "phub"
 local process = require "phub.process"
+local SLOWER = require "spec.support.slower"
 
 -- A test that runs as a process of its own.
 local function inside(fn)
@@ -84,7 +85,7 @@ end)
 describe("the end of a process", function()
   local function reason_of(fn, ...)
     local pid, ref = process.spawn_monitor(fn, ...)
-    local message = process.receive(function(m) return m[1] == "DOWN" and m[2] == ref end, 2000)
+    local message = process.receive(function(m) return m[1] == "DOWN" and m[2] == ref end, 2000 * SLOWER)
     assert.same({ "DOWN", ref, pid }, { table.unpack(message, 1, 3) })
     return message[4]
   end
