@@ -30,10 +30,19 @@ static void sock_close(ph__sock *s) {
   close(s->fd);
 }
 
+/* libuv ends the process when its table of descriptors, twice as large each time, cannot grow:
+ * where memory of that size is not to be had it is not asked to. */
+static bool can_watch(ph__tcp *t, int fd) {
+  if ((unsigned)fd < t->loop->uv.nwatchers) return true;
+  void *room = ph_alloc(t->env, 2 * ((size_t)fd + 3) * sizeof(void *));
+  ph_free(t->env, room);
+  return room != NULL;
+}
+
 /* closes fd on failure */
 static ph__sock *sock_new(ph__tcp *t, int fd) {
   ph__sock *s = ph_zalloc(t->env, sizeof *s);
-  if (!s || uv_poll_init(&t->loop->uv, &s->poll, fd) != 0) {
+  if (!s || !can_watch(t, fd) || uv_poll_init(&t->loop->uv, &s->poll, fd) != 0) {
     ph_free(t->env, s);
     close(fd);
     return NULL;
