@@ -280,7 +280,7 @@ void ph_hub_stop(ph_hub *h, void (*done)(void *ctx), void *ctx) {
 
 void ph_hub_free(ph_hub *h) {
   h->freeing = true;
-  ph__bye(h);
+  if (h->id) ph__bye(h); /* else there was no memory for it, and nobody knows it */
   ph_timer_stop(&h->sys->timers, &h->kick);
   ph_timer_stop(&h->sys->timers, &h->tick);
   ph_timer_stop(&h->sys->timers, &h->mend);
