@@ -15,7 +15,8 @@ local COOKIE = "spec-cookie"
 local KIB = 1024
 local UNPROVEN, EACH = 64, 16 * KIB
 local LIFE_MS, LATE_MS = 5000, 1500
-local RETURNS = 6 * 1024 * KIB -- what the allocator may keep of what was given back
+local SOON_MS = SLOWER == 1 and 100 or 1500
+local RETURNS = 6 * SLOWER * 1024 * KIB -- what the allocator may keep of what was given back
 local FLOOD_MS = FULL and 3000 or 800
 
 local ECHO = [[
@@ -96,7 +97,7 @@ describe("under attack a node", function()
       t.count, t.most, calm.most, t.worst, calm.worst, t.failed)
     if os.getenv "SPEC_SHOW" then print(text) end
     assert.equal("", t.failed, text)
-    assert.is_true(t.most <= 10 * calm.most + 100 * SLOWER, text)
+    assert.is_true(t.most <= 10 * calm.most + SOON_MS, text)
     assert.is_true(t.worst <= 10 * calm.worst + 1000 * SLOWER, text)
   end
 
@@ -225,7 +226,9 @@ describe("under attack a node", function()
         answered(("flood of %s%s"):format(what, mute and ", unread" or ""))
       end
     end
-    eventually(function() return memory() <= before + 2 * RETURNS end, 20000)
+    if SLOWER == 1 then -- sanitizers have an allocator of their own, which keeps more
+      eventually(function() return memory() <= before + 2 * RETURNS end, 20000)
+    end
     works()
   end)
 
