@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 typedef struct seen { /* what the splitter handed out */
   uint64_t digest;
   size_t count, wire, stop_at;
+  size_t max_frame, max_message;
 } seen;
 
 static uint64_t mix(uint64_t x, const uint8_t *p, size_t n) {
@@ -26,6 +27,8 @@ static int on_message(void *ctx, int kind, const uint8_t *p, size_t n, size_t wi
   seen *s = ctx;
   assert(kind == PH_FRAME_CONTROL || kind == PH_FRAME_DATA);
   assert(wire >= n + PH_FRAME_HEADER);
+  assert(n <= (kind == PH_FRAME_DATA ? s->max_message : s->max_frame));
+  assert(n <= s->max_frame || wire > n + PH_FRAME_HEADER);
   s->digest = mix(s->digest, p, n);
   s->digest = mix(s->digest, (const uint8_t *)&kind, sizeof kind);
   s->wire += wire;
@@ -33,14 +36,13 @@ static int on_message(void *ctx, int kind, const uint8_t *p, size_t n, size_t wi
 }
 
 /* 0, or the error that ended it */
-static int feed(const uint8_t *p, size_t n, size_t max_frame, size_t max_message, fz_input *sizes,
-                seen *s) {
+static int feed(const uint8_t *p, size_t n, fz_input *sizes, seen *s) {
   te t;
   ph_splitter sp;
   int err = 0;
   size_t fed = 0;
   te_init(&t, 1);
-  ph_splitter_init(&sp, &t.env, max_frame, max_message);
+  ph_splitter_init(&sp, &t.env, s->max_frame, s->max_message);
   while (fed < n && err >= 0) {
     size_t part = sizes ? 1u + fz_u8(sizes) % 64 : n;
     if (part > n - fed) part = n - fed;
@@ -59,13 +61,16 @@ static int feed(const uint8_t *p, size_t n, size_t max_frame, size_t max_message
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
   fz_input in = {p, p + n};
-  size_t max_frame = 1u + fz_u16(&in), max_message = 1u + fz_u16(&in);
-  seen whole = {.stop_at = fz_u8(&in)}, pieces = {.stop_at = whole.stop_at};
+  seen whole = {0};
+  whole.max_frame = 1u + fz_u16(&in);
+  whole.max_message = 1u + fz_u16(&in);
+  whole.stop_at = fz_u8(&in);
+  seen pieces = whole;
   size_t count = 16;
   fz_input sizes = {.p = fz_take(&in, &count)};
   sizes.end = sizes.p + count;
-  int a = feed(in.p, fz_left(&in), max_frame, max_message, NULL, &whole);
-  int b = feed(in.p, fz_left(&in), max_frame, max_message, &sizes, &pieces);
+  int a = feed(in.p, fz_left(&in), NULL, &whole);
+  int b = feed(in.p, fz_left(&in), &sizes, &pieces);
   assert(a == b);
   assert(whole.digest == pieces.digest && whole.count == pieces.count);
   return 0;

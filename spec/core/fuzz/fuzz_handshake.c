@@ -57,6 +57,18 @@ static void replay(fz_input *in, fz_conn *c) {
   if (off < n) fz_write(c, ph_buf_at(&from->theirs) + off, n - off);
 }
 
+/* much of one byte, behind the head of a frame: more than the input holds */
+static void fill(fz_input *in, fz_conn *c) {
+  static uint8_t much[0x8000];
+  size_t n = fz_u16(in) & 0x7fff, announced = fz_u8(in) & 1 ? n : fz_u16(in);
+  memset(much, fz_u8(in), sizeof much);
+  much[0] = much[1] = 0;
+  much[2] = (uint8_t)(announced >> 8);
+  much[3] = (uint8_t)announced;
+  much[4] = 0;
+  fz_write(c, much, n);
+}
+
 static void step(fz_input *in) {
   static const uint16_t ms[] = {0, 1, 10, 100, 1000, 2500};
   uint8_t what = fz_u8(in), x = fz_u8(in);
@@ -86,7 +98,10 @@ static void step(fz_input *in) {
     sim_ms(&s, ms[x % (sizeof ms / sizeof *ms)]);
     break;
   default:
-    if (x & 0x80) fz_close(c);
+    if (x < 0x80)
+      fill(in, c);
+    else if (x < 0xa0)
+      fz_close(c);
     sim_ms(&s, 1);
   }
 }
