@@ -7,68 +7,8 @@
 
 #include <cmocka.h>
 
-#include <sys/random.h>
-#include <uv.h>
-
-#include "net/test/netenv.h"
 #include "phub.h"
-
-/* ---- memory: the n-th allocation of all that the runtimes and libuv make fails ---- */
-
-static te mem;
-
-static uint64_t env_wall(void *ctx) {
-  struct timespec ts;
-  (void)ctx;
-  clock_gettime(CLOCK_REALTIME, &ts);
-  return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
-}
-
-static void env_random(void *ctx, void *out, size_t n) {
-  (void)ctx;
-  if (getrandom(out, n, 0) != (ssize_t)n) abort();
-}
-
-static void env_log(void *ctx, int level, const char *line) {
-  (void)ctx, (void)level, (void)line;
-}
-
-/* these two stand for base/env_real.c, which is not linked */
-void ph_env_real(ph_env *out) {
-  *out = (ph_env){.ctx = &mem,
-                  .now = ne_now,
-                  .wall = env_wall,
-                  .random = env_random,
-                  .realloc = te__realloc,
-                  .log = env_log,
-                  .log_level = PH_LOG_DEBUG};
-}
-
-void ph_env_trim(void) {}
-
-static void *uv_malloc(size_t n) {
-  return te__realloc(&mem, NULL, n);
-}
-
-static void *uv_calloc(size_t count, size_t n) {
-  void *p = te__realloc(&mem, NULL, count * n);
-  if (p) memset(p, 0, count * n);
-  return p;
-}
-
-/* libuv ends the process when its table of descriptors cannot grow (core/net/tcp/tcp.c asks for the
- * room before), and only that table is reallocated: it never fails here. */
-static void *uv_realloc(void *p, size_t n) {
-  long armed = atomic_exchange(&mem.fail_in, 0);
-  void *q = te__realloc(&mem, p, n);
-  long none = 0;
-  atomic_compare_exchange_strong(&mem.fail_in, &none, armed);
-  return q;
-}
-
-static void uv_free(void *p) {
-  te__free(&mem, p);
-}
+#include "test/oomenv.h"
 
 /* ---- two nodes ---- */
 
@@ -185,8 +125,7 @@ static void each_allocation_may_fail(void **state) {
 
 static int setup(void **state) {
   (void)state;
-  te_init(&mem, 1);
-  if (uv_replace_allocator(uv_malloc, uv_realloc, uv_calloc, uv_free)) return -1;
+  if (oom_init()) return -1;
   ph_rt *rt; /* libuv keeps two files of its own once it has made a loop */
   if (runtime(&rt)) return -1;
   ph_rt_free(rt);
