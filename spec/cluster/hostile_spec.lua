@@ -15,7 +15,7 @@ local COOKIE = "spec-cookie"
 local KIB = 1024
 local UNPROVEN, EACH = 64, 16 * KIB
 local LIFE_MS, LATE_MS = 5000, 1500
-local SOON_MS = SLOWER == 1 and 100 or 1500
+local SOON_MS = 100
 local RETURNS = 6 * SLOWER * 1024 * KIB -- what the allocator may keep of what was given back
 local FLOOD_MS = FULL and 3000 or 800
 
@@ -28,12 +28,12 @@ local ECHO = [[
 
 -- calls on and on, and notes how long each took
 local PROBE = [[
-  local target = ...
+  local target, timeout = ...
   took, failed = {}, {}
   phub.process.spawn(function()
     while true do
       local began = phub.process.now()
-      local n, err = phub.gen_server.call({ "echo", target }, 7, 5000)
+      local n, err = phub.gen_server.call({ "echo", target }, 7, timeout)
       if n ~= 7 then failed[#failed + 1] = err and err.code or "wrong" end
       took[#took + 1] = phub.process.now() - began
       phub.process.sleep(3)
@@ -81,7 +81,7 @@ describe("under attack a node", function()
     c:settle()
     node, peer = c[1], c[2]
     node:eval(ECHO)
-    peer:eval(PROBE, node.name)
+    peer:eval(PROBE, node.name, 5000 * SLOWER)
     eventually(function() return peer:eval [[ return #took > 20 ]] end)
     take()
     rest(500)
@@ -97,8 +97,9 @@ describe("under attack a node", function()
       t.count, t.most, calm.most, t.worst, calm.worst, t.failed)
     if os.getenv "SPEC_SHOW" then print(text) end
     assert.equal("", t.failed, text)
+    if SLOWER > 1 then return end -- sanitizers slow the node down, and not its enemies
     assert.is_true(t.most <= 10 * calm.most + SOON_MS, text)
-    assert.is_true(t.worst <= 10 * calm.worst + 1000 * SLOWER, text)
+    assert.is_true(t.worst <= 10 * calm.worst + 1000, text)
   end
 
   local function enemy(attack, settings)
