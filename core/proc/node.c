@@ -3,7 +3,8 @@
 
 #include "proc/proc_int.h"
 
-enum { MAX_NODES = 1 << PH_NODE_BITS, FIRST_NODES = 8 };
+/* MAX_HEARD: no peer's talk of others may fill the table, for who comes up needs a place in it. */
+enum { MAX_NODES = 1 << PH_NODE_BITS, MAX_HEARD = MAX_NODES / 2, FIRST_NODES = 8 };
 
 typedef struct node_key {
   const char *name;
@@ -84,9 +85,10 @@ static ph_nodeent *ent_find(ph_sys *s, const char *name, size_t n, uint64_t inca
   return e ? s->nodes[e->index] : NULL; /* an old name of this node leads to nodes[0] */
 }
 
-ph_nodeent *ph_sys_node(ph_sys *s, const char *name, size_t n, uint64_t incarnation) {
+static ph_nodeent *ent_get(ph_sys *s, const char *name, size_t n, uint64_t incarnation,
+                           uint32_t most) {
   ph_nodeent *e = ent_find(s, name, n, incarnation);
-  if (e || n == 0 || n > PH_MAX_NAME || !make_room(s)) return e;
+  if (e || n == 0 || n > PH_MAX_NAME || s->node_count >= most || !make_room(s)) return e;
   e = ent_new(s, name, n, incarnation);
   if (!e) return NULL;
   if (ph_index_put(&s->node_ids, node_hash(s, name, n, incarnation), e)) {
@@ -96,6 +98,10 @@ ph_nodeent *ph_sys_node(ph_sys *s, const char *name, size_t n, uint64_t incarnat
   e->index = s->node_count;
   s->nodes[s->node_count++] = e;
   return e;
+}
+
+ph_nodeent *ph_sys_node(ph_sys *s, const char *name, size_t n, uint64_t incarnation) {
+  return ent_get(s, name, n, incarnation, MAX_HEARD);
 }
 
 int ph__nodes_init(ph_sys *s) {
@@ -151,7 +157,7 @@ ph_nodeent *ph_sys_node_named(ph_sys *s, const char *name, size_t n) {
 }
 
 int ph_sys_node_up(ph_sys *s, uint64_t peer, const char *name, size_t n, uint64_t incarnation) {
-  ph_nodeent *e = ph_sys_node(s, name, n, incarnation);
+  ph_nodeent *e = ent_get(s, name, n, incarnation, MAX_NODES);
   if (!e) return n == 0 || n > PH_MAX_NAME ? PH_EINVAL : PH_ENOMEM;
   if (e->index == PH_SELF || peer == 0 || ph_sys_peer(s, peer)) return PH_EINVAL;
   if (e->peer) ph_sys_node_down(s, e->peer);

@@ -241,7 +241,8 @@ static inline uint64_t ph_sys_next(const ph_sys *s) {
 /* This node's name and incarnation (before: "nonode@nohost" and a random number, so that no two
  * nodes without a name take each other's pids for their own). Pids stay valid, held or packed. */
 int ph_sys_name(ph_sys *s, const char *name, size_t n, uint64_t incarnation) PH_MUST_CHECK;
-/* the entry for (name, incarnation), made if need be; NULL: out of memory. This node's own:
+/* the entry for (name, incarnation), made if need be; NULL: out of memory, or so many are known
+ * already that the rest is kept for nodes that come up. This node's own:
  * nodes[0] */
 ph_nodeent *ph_sys_node(ph_sys *s, const char *name, size_t n, uint64_t incarnation);
 static inline ph_nodeent *ph_sys_node_at(ph_sys *s, uint32_t index) {

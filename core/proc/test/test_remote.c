@@ -805,6 +805,22 @@ static void records_for_a_peer_are_bounded_by_its_bytes(void **state) {
   pair_end(&x);
 }
 
+/* A peer names half a million nodes that nobody knows: no more are noted, and one that comes up is.
+ */
+static void talk_of_nodes_leaves_room(void **state) {
+  (void)state;
+  rig r;
+  rig_init(&r, 1);
+  ph_sys *s = &r.node[0].sys;
+  uint64_t i = 1;
+  while (ph_sys_node(s, "ghost@rig", 9, i)) i++;
+  assert_int_equal(s->node_count, 1u << (PH_NODE_BITS - 1));
+  assert_non_null(ph_sys_node(s, "ghost@rig", 9, i - 1)); /* those noted before are still found */
+  assert_int_equal(ph_sys_node_up(s, 99, "real@rig", 8, 5), 0);
+  assert_non_null(ph_sys_node_named(s, "real@rig", 8));
+  rig_end(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(messages_travel_in_order),
@@ -830,6 +846,7 @@ int main(void) {
       cmocka_unit_test(a_peer_speaks_for_its_own_node_only),
       cmocka_unit_test(random_frames_do_no_harm),
       cmocka_unit_test(records_for_a_peer_are_bounded_by_its_bytes),
+      cmocka_unit_test(talk_of_nodes_leaves_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
