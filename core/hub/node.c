@@ -21,6 +21,11 @@ void ph_node_deinit(ph_node *n) {
   ph_free(n->env, n->joins);
 }
 
+ph_hub *ph_node_hub_next(ph_node *n, ph_hub *prev) {
+  ph_list *l = prev ? prev->all.next : n->hubs.next;
+  return l == &n->hubs ? NULL : PH_CONTAINER(l, ph_hub, all);
+}
+
 ph_hub *ph_node_hub(ph_node *n, const char *id, size_t len) {
   for (ph_list *l = n->hubs.next; l != &n->hubs; l = l->next) {
     ph_hub *h = PH_CONTAINER(l, ph_hub, all);

@@ -57,5 +57,6 @@ int ph_node_joining(ph_node *n, uint64_t request) PH_MUST_CHECK;
 void ph_node_event(ph_node *n, uint32_t type, uint64_t a, uint64_t b, const uint8_t *p, size_t len);
 /* the hub of this id on this node, or NULL */
 struct ph_hub *ph_node_hub(ph_node *n, const char *id, size_t len);
+struct ph_hub *ph_node_hub_next(ph_node *n, struct ph_hub *prev); /* prev NULL: the first */
 
 #endif

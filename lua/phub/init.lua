@@ -24,9 +24,6 @@ local phub = {
   handle_signals = core.handle_signals,
 }
 
--- Hubs of this node, for `node.stop`; the core keeps them alive.
-local running = setmetatable({}, { __mode = "v" })
-
 local function unsupported(name)
   return nil, core.error("not_supported", name .. " is not supported yet")
 end
@@ -39,10 +36,7 @@ function phub.start_link(given)
   if type(given) ~= "table" then schema.argerror(1, "start_link", "table", given) end
   local checked, specs = config.check(given)
   if not checked then return nil, specs end
-  local hub, err = core.hub_start(checked, specs)
-  if not hub then return nil, err end
-  running[given.hub_id] = hub
-  return hub
+  return core.hub_start(checked, specs)
 end
 
 --- Leaves gracefully: other nodes take the children over. Waits until the hub has ended.
@@ -133,7 +127,7 @@ end
 --- Stops every hub of this node and waits for all of them (`node.stop` begins with this).
 local function stop_hubs()
   local ends = {}
-  for _, hub in pairs(running) do
+  for _, hub in ipairs(core.hubs()) do
     ends[#ends + 1] = core.hub_stop(hub, true)
   end
   for _, over in ipairs(ends) do

@@ -159,6 +159,26 @@ static lph_hub *new_object(lua_State *L, lph_ctx *ctx, const ph_hub_config *c) {
   return hub;
 }
 
+/* (list, hub) -> nothing, or nil, err */
+static int propose(lua_State *L) {
+  lph_hub *hub = lua_touserdata(L, 2);
+  return lph_propose(hub->ctx, L, 1, hub->h);
+}
+
+/* Proposes the list at index 2. Number of results, nil and err; or -1 and the error to raise. A hub
+ * that has begun is nobody's until the start has returned: it must not stay when that fails. */
+static int start_children(lua_State *L, lph_hub *hub) {
+  int top = lua_gettop(L);
+  lua_pushcfunction(L, propose);
+  lua_pushvalue(L, 2);
+  lua_pushlightuserdata(L, hub);
+  int status = lua_pcall(L, 2, LUA_MULTRET, 0), n = lua_gettop(L) - top;
+  if (status == LUA_OK && n == 0) return 0;
+  ph_hub_free(hub->h);
+  hub_ended(hub);
+  return status == LUA_OK ? n : -1;
+}
+
 /* hub_start(config, child_specs) -> hub or nil, err */
 static int hub_start(lua_State *L) {
   lph_ctx *ctx = lph_get(L);
@@ -180,14 +200,11 @@ static int hub_start(lua_State *L) {
   hub->pid = ph_hub_pid(hub->h);
   ph_hub_user_set(hub->h, hub);
   int object = lua_gettop(L);
-  refused = lph_propose(ctx, L, 2, hub->h);
-  if (!refused) {
-    lua_settop(L, object);
-    return 1;
-  }
-  ph_hub_free(hub->h);
-  hub_ended(hub);
-  return refused;
+  refused = start_children(L, hub);
+  if (refused < 0) return lua_error(L);
+  if (refused) return refused;
+  lua_settop(L, object);
+  return 1;
 }
 
 /* ---- End ------------------------------------------------------------------------------------- */
@@ -278,11 +295,23 @@ static int is_hub(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"hub_start", hub_start},
-                                     {"hub_stop", hub_stop},
-                                     {"refuse", refuse},
-                                     {"is_hub", is_hub},
-                                     {NULL, NULL}};
+/* hubs() -> a list of the hubs of this node */
+static int hubs(lua_State *L) {
+  lph_ctx *ctx = lph_get(L);
+  lua_Integer n = 0;
+  lua_newtable(L);
+  for (ph_hub *h = NULL; (h = ph_node_hub_next(lph_node(ctx), h));) {
+    lph_hub *hub = ph_hub_user(h);
+    if (!hub) continue;
+    lph_hub_push(L, hub);
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"hub_start", hub_start}, {"hub_stop", hub_stop},
+                                     {"hubs", hubs},           {"refuse", refuse},
+                                     {"is_hub", is_hub},       {NULL, NULL}};
 
 /* `hub_methods` in the module table: Lua adds what is written there. */
 static void open_objects(lua_State *L) {

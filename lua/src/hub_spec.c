@@ -268,7 +268,7 @@ int lph_specs_check(lph_ctx *ctx, lua_State *L, int idx) {
   ph_buf scratch;
   lph_spec_error e;
   int results = 0;
-  lua_newtable(L);
+  lua_createtable(L, 0, (int)n); /* room for all: nothing raises while there are specs */
   int seen = lua_gettop(L);
   ph_specs_init(&specs, lph_env(ctx), 0);
   ph_buf_init(&scratch, lph_env(ctx));

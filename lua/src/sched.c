@@ -3,6 +3,9 @@
 
 #include "lsched.h"
 
+/* For handing on the results of a start: the call cannot fail for want of stack, and lose them. */
+enum { START_STACK = 3 * LUA_MINSTACK };
+
 /* ---- Tasks ------------------------------------------------------------------------------------
  */
 
@@ -430,6 +433,10 @@ int lph_start(lph_ctx *ctx, ph_pid in_name_of, lua_CFunction prepare, void *arg,
   if (!ph_proc_find(ctx->sys, in_name_of)) return PH_ENOPROC;
   lph_task *t = lph_task_get(ctx, LPH_T_START);
   if (!t) return PH_ENOMEM;
+  if (!lua_checkstack(t->L, START_STACK)) {
+    lph_task_put(t, true);
+    return PH_ENOMEM;
+  }
   t->self = in_name_of;
   t->done = done;
   t->arg = arg;

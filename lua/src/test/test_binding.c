@@ -168,6 +168,47 @@ static const char check[] =
     "end)\n"
     "assert(r == 42, r)";
 
+/* A hub that could not be handed to who wanted it has ended: alone, and under a supervisor. */
+static const char *const hub_work[][2] = {
+    {"started = nil\n"
+     "started = phub.start_link { hub_id = 'h', child_specs = {\n"
+     "  { id = 'c', start = { 'm', 'f', { 1, { x = 'y' } } } } } }",
+     "assert(started or not phub.is_alive 'h', 'nobody has the hub')\n"
+     "if started then phub.stop 'h' end"},
+
+    {"phub.process.spawn(function() phub.supervisor.start_link { children = {\n"
+     "  phub.child_spec { hub_id = 'h' } } } end)\n"
+     "phub.process.sleep(1)",
+     "local process = phub.process\n"
+     "local till = process.now() + 20000\n" /* the supervisor ends with its parent */
+     "while phub.is_alive 'h' and process.now() < till do process.sleep(1) end\n"
+     "assert(not phub.is_alive 'h', 'nobody supervises the hub')"},
+};
+
+static void no_hub_is_left_alone(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof hub_work / sizeof *hub_work; i++) {
+    memory m = {0};
+    lua_State *L = open_state(&m);
+    for (long n = 2;; n++) {
+      if (luaL_loadstring(L, hub_work[i][0])) fail_msg("%s", lua_tostring(L, -1));
+      lua_gc(L, LUA_GCCOLLECT); /* each time from the same state */
+      m.tripped = false;
+      m.fail_in = n;
+      (void)lua_pcall(L, 0, 0, 0);
+      bool tripped = m.tripped;
+      m.fail_in = 0;
+      lua_settop(L, 0);
+      if (luaL_dostring(L, hub_work[i][1]))
+        fail_msg("part %zu, n %ld: %s", i, n, lua_tostring(L, -1));
+      if (luaL_dostring(L, check)) fail_msg("part %zu, n %ld: %s", i, n, lua_tostring(L, -1));
+      if (!tripped) break;
+    }
+    lua_close(L);
+    assert_int_equal(m.live, 0);
+  }
+}
+
 static void memory_may_run_out_at_any_point(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
@@ -176,6 +217,7 @@ static void memory_may_run_out_at_any_point(void **state) {
     lua_gc(L, LUA_GCGEN, 0, 0);
     for (long n = 2;; n++) {
       if (luaL_loadstring(L, work[i])) fail_msg("%s", lua_tostring(L, -1));
+      lua_gc(L, LUA_GCCOLLECT);
       m.tripped = false;
       m.fail_in = n;
       int rc = lua_pcall(L, 0, 0, 0);
@@ -202,6 +244,7 @@ int main(void) {
       cmocka_unit_test(calls_raise_in_a_forked_child),
       cmocka_unit_test(opening_may_run_out_of_memory),
       cmocka_unit_test(memory_may_run_out_at_any_point),
+      cmocka_unit_test(no_hub_is_left_alone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
