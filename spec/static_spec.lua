@@ -228,6 +228,8 @@ describe("a hub started before its node", function()
       local phub = require "phub"
       local process = require "phub.process"
       phub.run(function()
+        local down
+        phub.node.monitor(function(event) down = down or event == "nodedown" end)
         assert(phub.node.start { name = "second" .. suffix .. "@127.0.0.1", join = { address } })
         local hub = assert(phub.start_link { hub_id = "h" })
         local n = 0
@@ -239,8 +241,7 @@ describe("a hub started before its node", function()
           end
         end
         print "moved"
-        phub.node.monitor(function(event) if event == "nodedown" then phub.halt(0) end end)
-        process.sleep(math.huge)
+        while not down do process.sleep(1) end
       end)
     ]], { args = { tostring(require "luv".os_getpid()), address }, name = "second node" })
     q:expect "^moved$"
