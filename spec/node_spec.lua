@@ -76,7 +76,7 @@ describe("node.start", function()
       print(node.connect("nobody-here@127.0.0.1", 1000))
       print(select(2, node.connect("rubbish")).code)
       print(node.stop(), node.address(), node.stop())
-      assert(phub.process.alive(pid))
+      assert(phub.process.alive(pid) and node.self() == pid.node and node.self() == "start-spec@127.0.0.1")
     ]]
     p:close_stdin()
     assert.same({ code = 0 }, p:wait(), p.errors)

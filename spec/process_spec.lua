@@ -211,16 +211,45 @@ describe("the end of a process", function()
     assert.equal("with a coroutine", closed)
   end))
 
-  it("happens at the next wait where it cannot give way at once", inside(function()
+  it("unwinds what cannot yield, and is caught by no pcall around it", inside(function()
     local me = process.self()
-    assert.equal("sorted", reason_of(function()
-      pcall(table.sort, { 2, 1 }, function() process.exit("sorted") end)
-      process.send(me, "went on")
-      process.sleep(100)
-      process.send(me, "too far")
-    end))
-    assert.equal("went on", process.receive(0))
+    local function unsortable() process.exit("sorted") end
+    local closed = 0
+    local function closing() return setmetatable({}, { __close = function() closed = closed + 1 end }) end
+    for _, fn in ipairs {
+      function() pcall(table.sort, { 2, 1 }, unsortable) end,
+      function() pcall(pcall, pcall, table.sort, { 2, 1 }, unsortable) end,
+      function() xpcall(table.sort, function() return "handled" end, { 2, 1 }, unsortable) end,
+      function() pcall(string.gsub, "x", "x", unsortable) end,
+      function() table.sort({ 2, 1 }, function() pcall(unsortable) return false end) end,
+      function() pcall(table.sort, { 2, 1 }, function() process.kill(process.self(), "sorted") end) end,
+      function() pcall(table.sort, { 2, 1 }, coroutine.wrap(unsortable)) end,
+      function() coroutine.wrap(function() pcall(table.sort, { 2, 1 }, unsortable) process.send(me, "no") end)() end,
+      function() pcall(function() local _ <close> = closing() table.sort({ 2, 1 }, unsortable) end) end,
+      function()
+        local _ <close> = closing()
+        pcall(table.sort, { 2, 1 }, function() local _ <close> = closing() unsortable() end)
+      end,
+    } do
+      assert.equal("sorted", reason_of(function()
+        fn()
+        process.send(me, "went on")
+      end))
+    end
+    assert.equal(3, closed)
     assert.is_nil((process.receive(0)))
+  end))
+
+  it("lets <close> variables catch errors of their own", inside(function()
+    local order = {}
+    assert.equal("x", reason_of(function()
+      local _ <close> = setmetatable({}, { __close = function()
+        order[#order + 1] = pcall(error, "own")
+        order[#order + 1] = "after"
+      end })
+      table.sort({ 2, 1 }, function() process.exit("x") end)
+    end))
+    assert.same({ false, "after" }, order)
   end))
 
   it("refuses a reason that cannot travel", inside(function()

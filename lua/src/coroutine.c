@@ -1,8 +1,11 @@
-/* coroutine.resume, wrap, close and status, with the semantics they have in Lua, and two things
- * more.
+/* coroutine.resume, wrap, close and status, pcall and xpcall, with the semantics they have in Lua,
+ * and two things more.
  *
  * When a process ends itself (process.exit) inside a coroutine of the user's, what resumed that
  * gives way too, level by level, innermost first, until the scheduler ends the process.
+ *
+ * Where it ends itself and cannot give way (below a sort, say), that is an error, which pcall and
+ * xpcall do not keep: they give way, or raise it again.
  *
  * When a process is preempted there, its coroutines stop in the same way and go on in the opposite
  * order, and none of them notices. Meanwhile they look suspended to Lua, but other processes must
@@ -232,15 +235,68 @@ static int co_close(lua_State *L) {
   return 2;
 }
 
+/* ---- pcall and xpcall -------------------------------------------------------------------------
+ */
+
+static bool went_wrong(int status) {
+  return status != LUA_OK && status != LUA_YIELD;
+}
+
+/* stack: true, results; or ..., error */
+static int pcall_over(lua_State *L, int status, lua_KContext k) {
+  lph_ctx *ctx = (lph_ctx *)k;
+  if (!went_wrong(status)) return lua_gettop(L);
+  if (lph_exiting(ctx) && lph_has_code(L, -1, PH_EEXIT)) return lph_yield_exit(L);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
+}
+
+static int safe_pcall(lua_State *L) {
+  lua_KContext k = (lua_KContext)lua_touserdata(L, lua_upvalueindex(1));
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, 1);
+  lua_insert(L, 1);
+  return pcall_over(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, k, pcall_over), k);
+}
+
+/* stack: function, handler, true, results; or ..., what the handler made of the error */
+static int xpcall_over(lua_State *L, int status, lua_KContext k) {
+  lph_ctx *ctx = (lph_ctx *)k;
+  if (!went_wrong(status)) return lua_gettop(L) - 2;
+  if (lph_exiting(ctx)) return lph_yield_exit(L);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
+}
+
+static int safe_xpcall(lua_State *L) {
+  lua_KContext k = (lua_KContext)lua_touserdata(L, lua_upvalueindex(1));
+  int n = lua_gettop(L);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushboolean(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rotate(L, 3, 2);
+  return xpcall_over(L, lua_pcallk(L, n - 2, LUA_MULTRET, 2, k, xpcall_over), k);
+}
+
+static const luaL_Reg base_functions[] = {
+    {"pcall", safe_pcall}, {"xpcall", safe_xpcall}, {NULL, NULL}};
+
 static const luaL_Reg functions[] = {{"resume", co_resume},
                                      {"wrap", co_wrap},
                                      {"close", co_close},
                                      {"status", co_status},
                                      {NULL, NULL}};
 
-/* Functions of the library that the user has not replaced are left as they are but for these. */
+static void replace(lph_ctx *ctx, lua_State *L, const char *library, const luaL_Reg *with) {
+  if (lua_getfield(L, -1, library) == LUA_TTABLE) lph_setfuncs(ctx, L, with);
+  lua_pop(L, 1);
+}
+
 void lph_open_coroutine(lph_ctx *ctx, lua_State *L) {
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  if (lua_getfield(L, -1, "coroutine") == LUA_TTABLE) lph_setfuncs(ctx, L, functions);
-  lua_pop(L, 2);
+  replace(ctx, L, "coroutine", functions);
+  replace(ctx, L, LUA_GNAME, base_functions);
+  lua_pop(L, 1);
 }

@@ -192,8 +192,10 @@ void lph_close(lph_task *t); /* ends its coroutine where it stands; <close> vari
 void lph_log_raised(lph_ctx *ctx, lua_State *co); /* what they raised; it is taken from co */
 /* the error on the top of a coroutine that died outside its body's pcall, as lph_msgh does it */
 ph_bytes *lph_dead_reason(lph_task *t, int status);
-bool lph_exiting(lph_ctx *ctx);   /* what runs now has to end */
-int lph_yield_exit(lua_State *L); /* ... and gives way to the scheduler; raises where it cannot */
+bool lph_exiting(lph_ctx *ctx); /* what runs now has to end */
+/* ... and gives way to the scheduler; where it cannot it raises, which no pcall keeps (coroutine.c)
+ */
+int lph_yield_exit(lua_State *L);
 lph_proc *lph_proc_new(lph_ctx *ctx, const ph_behaviour *bh, ph_pid parent);
 void lph_proc_free(lph_proc *lp); /* all it holds; the record too unless it is the main one */
 extern const ph_behaviour lph_plain_bh;
@@ -223,6 +225,7 @@ void lph_lose_slice(lph_ctx *ctx, lua_State *L); /* what runs in L gives way soo
 /* Is the value at `idx` the error of preemption? Then the table at `t`, as lph_msgh makes it, says
  * so at [LPH_UNYIELDABLE]. May raise. */
 enum { LPH_UNYIELDABLE = -1 };
+bool lph_has_code(lua_State *L, int idx, int err); /* is it an error of phub's with that code? */
 void lph_mark_unyieldable(lua_State *L, int idx, int t);
 void lph_open_preempt(lph_ctx *ctx, lua_State *L);
 

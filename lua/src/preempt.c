@@ -368,19 +368,20 @@ void lph_lose_slice(lph_ctx *ctx, lua_State *L) {
   arm(ctx, v, 1);
 }
 
-static bool is_unyieldable(lua_State *L, int idx) {
+bool lph_has_code(lua_State *L, int idx, int err) {
   lph_ctx *ctx = lph_of(L);
+  idx = lua_absindex(L, idx);
   if (!lua_istable(L, idx) || lph_table_kind(ctx, L, idx) != LPH_KIND_ERROR) return false;
   lua_pushliteral(L, "code");
   lua_rawget(L, idx);
   const char *code = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  bool yes = strcmp(code, ph_err_code(PH_EUNYIELDABLE)) == 0;
+  bool yes = strcmp(code, ph_err_code(err)) == 0;
   lua_pop(L, 1);
   return yes;
 }
 
 void lph_mark_unyieldable(lua_State *L, int idx, int t) {
-  if (!is_unyieldable(L, idx)) return;
+  if (!lph_has_code(L, idx, PH_EUNYIELDABLE)) return;
   lua_pushboolean(L, 1);
   lua_rawseti(L, t, LPH_UNYIELDABLE);
 }

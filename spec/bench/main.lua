@@ -7,7 +7,7 @@ local os_process = require "spec.support.os_process"
 local bench = require "spec.bench.bench"
 local measure = require "spec.bench.measure"
 
-local SECTIONS = { "start", "single", "reads", "change", "memory", "messages", "idle" }
+local SECTIONS = { "start", "single", "reads", "change", "memory", "messages", "preempt", "idle" }
 
 local largest = math.tointeger(tonumber(os.getenv "N" or 100000))
 local only = os.getenv "ONLY" or ""
