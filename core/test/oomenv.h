@@ -4,9 +4,8 @@
 #define PH_TEST_OOMENV_H
 
 #include <sys/random.h>
-#include <uv.h>
 
-#include "net/test/netenv.h"
+#include "net/test/uvmem.h"
 
 static te mem;
 
@@ -39,34 +38,9 @@ void ph_env_real(ph_env *out) {
 
 void ph_env_trim(void) {}
 
-static void *uv_malloc(size_t n) {
-  return te__realloc(&mem, NULL, n);
-}
-
-static void *uv_calloc(size_t count, size_t n) {
-  void *p = te__realloc(&mem, NULL, count * n);
-  if (p) memset(p, 0, count * n);
-  return p;
-}
-
-/* libuv ends the process when its table of descriptors cannot grow (core/net/tcp/tcp.c asks for the
- * room before), and only that table is reallocated: it never fails here. */
-static void *uv_realloc(void *p, size_t n) {
-  long armed = atomic_exchange(&mem.fail_in, 0);
-  void *q = te__realloc(&mem, p, n);
-  long none = 0;
-  atomic_compare_exchange_strong(&mem.fail_in, &none, armed);
-  return q;
-}
-
-static void uv_free(void *p) {
-  te__free(&mem, p);
-}
-
 /* before anything else of libuv's */
 static int oom_init(void) {
-  te_init(&mem, 1);
-  return uv_replace_allocator(uv_malloc, uv_realloc, uv_calloc, uv_free);
+  return uvm_init(&mem);
 }
 
 #endif

@@ -9,40 +9,13 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
-#include "net/tcp/tcp_int.h"
-#include "net/test/netenv.h"
+#include "net/test/uvmem.h"
 
-/* ---- libuv's allocator ---- */
+static te uv; /* libuv's memory */
 
-static te uv;           /* its allocations; the n-th may fail */
-static size_t too_much; /* neither libuv nor the transport gets a block of this size; 0: any */
-
-/* A table of descriptors that cannot grow makes libuv end the process: those growths are refused
- * by size only, before which the transport must have looked. */
-static void *uv_realloc(void *p, size_t n) {
-  if (too_much && n >= too_much) return NULL;
-  long armed = atomic_exchange(&uv.fail_in, 0);
-  void *q = te__realloc(&uv, p, n);
-  atomic_store(&uv.fail_in, armed);
-  return q;
-}
-
-static void *uv_malloc(size_t n) {
-  return te__realloc(&uv, NULL, n);
-}
-
-static void *uv_calloc(size_t count, size_t n) {
-  void *p = te__realloc(&uv, NULL, count * n);
-  if (p) memset(p, 0, count * n);
-  return p;
-}
-
-static void uv_free(void *p) {
-  te__free(&uv, p);
-}
-
+/* the transport's: no such table for it either */
 static void *limited(void *ctx, void *p, size_t n) {
-  if (too_much && n >= too_much) return NULL;
+  if (uvm_too_much && n >= uvm_too_much) return NULL;
   return te__realloc(ctx, p, n);
 }
 
@@ -177,9 +150,9 @@ static void a_table_that_cannot_grow_is_an_error(void **state) {
     held[count] = open("/dev/null", O_RDONLY | O_CLOEXEC);
     assert_true(held[count++] >= 0);
   }
-  too_much = 4096;
+  uvm_too_much = 4096;
   assert_int_equal(dial(), PH_ENOMEM);
-  too_much = 0;
+  uvm_too_much = 0;
   w.server = (side){0};
   assert_int_equal(dial(), 0);
   UNTIL(w.server.c);
@@ -190,8 +163,7 @@ static void a_table_that_cannot_grow_is_an_error(void **state) {
 
 static int setup(void **state) {
   (void)state;
-  te_init(&uv, 1);
-  if (uv_replace_allocator(uv_malloc, uv_realloc, uv_calloc, uv_free)) return -1;
+  if (uvm_init(&uv)) return -1;
   te t; /* libuv keeps two files of its own once it has made a loop */
   ne_init(&t);
   ph_loop_free(ph_loop_new(&t.env));
